@@ -1,0 +1,103 @@
+"""Descriptors: what hooks return. Frozen, so that a plugin can be looked at without being run."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from ltunnel.plugin.discovery import DiscoveryAgent
+from ltunnel.plugin.interfaces import Aead, FecCode, Transport
+from ltunnel.plugin.ports import Address, Port, PortSpec
+from ltunnel.plugin.routing import RoutingPolicy
+
+
+class Options(BaseModel):
+    """Base of a plugin's options: unknown fields are errors, values are frozen.
+
+    Give every field a description: ``ltunnel plugins info`` shows it.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class NoOptions(Options):
+    """For plugins without options."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PluginInfo:
+    """Who a plugin is. `api` is the ``API_VERSION`` that it was written for."""
+
+    name: str
+    summary: str
+    api: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransportContext:
+    """What a transport may know when it names its ports.
+
+    `listen` is set on a hub: where to be reachable. On a node it is None and `remote` is the hub's address, the first
+    that its name resolved to; ports are then ephemeral.
+    """
+
+    listen: Address | None
+    remote: Address | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransportDescriptor:
+    """A transport: its options, ports, cost and maker."""
+
+    options: type[Options]
+    wire_name: str
+    """Name in status output and in the stack's fingerprint."""
+    overhead: int
+    """Bytes that it adds to a datagram on top of the IP header: 8 for UDP."""
+    ports: Callable[[Any, TransportContext], Sequence[PortSpec]]
+    """(options, context) -> the ports it needs."""
+    create: Callable[[Any, Sequence[Port], TransportContext], Transport]
+    """(options, opened ports in the order asked for, context) -> the transport."""
+    needs_root: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CipherDescriptor:
+    """An AEAD with 12-byte nonces and 16-byte tags."""
+
+    options: type[Options]
+    wire_name: str
+    """Name in the Noise protocol name and in the stack's fingerprint: ``AESGCM``. At most 16 characters."""
+    create: Callable[[Any, bytes], Aead]
+    """(options, key of `key_size` bytes) -> the AEAD."""
+    key_size: int = 32
+    secure: bool = True
+    """False for a cipher that does not protect; it is then used only when no key is given, and loudly."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FecDescriptor:
+    """A systematic erasure code."""
+
+    options: type[Options]
+    wire_name: str
+    create: Callable[[Any, int, int], FecCode]
+    """(options, k, m) -> the code; raises ValueError for a pair it cannot do."""
+    max_shards: int = 255
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiscoveryDescriptor:
+    """A way of finding paths."""
+
+    options: type[Options]
+    create: Callable[[Any], DiscoveryAgent]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoutingDescriptor:
+    """A routing policy."""
+
+    options: type[Options]
+    create: Callable[[Any], RoutingPolicy]

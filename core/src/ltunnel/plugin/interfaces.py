@@ -1,0 +1,102 @@
+"""The objects that descriptors make for the data path: `Transport`, `Aead`, `FecCode`.
+
+All of them work on batches, raise nothing for what came from the network, and keep no reference to a buffer after the
+call returns.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from ltunnel.plugin.ports import Address, Buffer, Flow, Port
+
+
+class Transport(Protocol):
+    """Carries datagrams over ports. Sans-IO but for its ports; time is an argument (monotonic seconds)."""
+
+    ports: Sequence[Port]
+    """The ports it was given, in the order in which it asked for them."""
+
+    def connect(self, remote: Address, now: float) -> Flow:
+        """Start a flow to `remote` and return it at once; a flow that is still opening drops what is sent on it."""
+        ...
+
+    def send(self, flow: Flow, buf: Buffer, start: int, end: int, seg: int, now: float) -> bool:
+        """Send ``buf[start:end]`` as datagrams of `seg` bytes, the last may be shorter, at most `MAX_ROWS` of them.
+
+        The `HEADROOM` bytes in front of `start` may be overwritten with headers. False when they could not be sent.
+        """
+        ...
+
+    def receive(self, port: Port, buf: Buffer, pos: int, now: float) -> tuple[Flow, int, int, int]:
+        """Receive from one of its ports into ``buf[pos:]``: (flow, start, end, seg), as `Port.recv` does.
+
+        Raises `BlockingIOError` when nothing waits. What is the transport's own business (a SYN, a bad header) it
+        handles and returns an empty range (start == end).
+        """
+        ...
+
+    def describe(self, flow: Flow) -> str:
+        """Name a flow for people and status output: ``192.0.2.7:40122``."""
+        ...
+
+    def close(self, flow: Flow, now: float) -> None:
+        """Forget a flow. Unknown flows are ignored."""
+        ...
+
+    def next_timeout(self) -> float | None:
+        """Return when `handle_timeout` wants to be called (monotonic seconds), or None."""
+        ...
+
+    def handle_timeout(self, now: float) -> None:
+        """Do what is due: retransmissions of its own handshake, acknowledgements, keepalives."""
+        ...
+
+
+class Aead(Protocol):
+    """One key, both directions of work: seal and open rows. The core never repeats a nonce with one key.
+
+    Views may overlap the way the data path likes it: ``plain[i + 1]`` may start inside ``plain[i]`` when opening, since
+    a later row may overwrite the tail of an earlier one. So rows must be worked on strictly in order.
+    """
+
+    def seal(self, nonces: Sequence[Buffer], plain: Sequence[Buffer], sealed: Sequence[Buffer]) -> None:
+        """Seal ``plain[i]`` (n bytes) with ``nonces[i]`` (12 bytes) into ``sealed[i]`` (n + 16 bytes), for all i.
+
+        `nonces` and `sealed` may be longer than `plain`; the rest is not touched.
+        """
+        ...
+
+    def open(self, nonces: Sequence[Buffer], sealed: Sequence[Buffer], plain: Sequence[Buffer]) -> int:
+        """Open ``sealed[i]`` (n + 16 bytes) with ``nonces[i]`` into ``plain[i]`` (n bytes), in order.
+
+        Stops at the first row that does not authenticate and returns how many were opened before it; the contents of
+        the failed row's output are then undefined. `nonces` and `plain` may be longer than `sealed`.
+        """
+        ...
+
+    def seal_message(self, nonce: bytes, data: bytes, associated: bytes) -> bytes:
+        """Seal one short message (handshake, cookie) with associated data; returns ciphertext and tag (n + 16)."""
+        ...
+
+    def open_message(self, nonce: bytes, data: bytes, associated: bytes) -> bytes | None:
+        """Open one short message; None when it does not authenticate."""
+        ...
+
+
+class FecCode(Protocol):
+    """A systematic erasure code for groups of `k` data rows and `m` parity rows of equal length."""
+
+    k: int
+    m: int
+
+    def encode(self, rows: Any, parity: Any) -> None:
+        """Compute parity: `rows` is a (k, L) uint8 array, `parity` a (m, L) uint8 array that is filled."""
+        ...
+
+    def recover(self, rows: Any, present: Sequence[bool]) -> bool:
+        """Restore missing data rows in place.
+
+        `rows` is a (k + m, L) uint8 array, data first; ``present[i]`` says whether row i arrived. False when the rows
+        present do not determine the missing ones; `rows` is then unchanged.
+        """
+        ...

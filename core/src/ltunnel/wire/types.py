@@ -1,0 +1,38 @@
+"""Numbers that name messages and frames on the wire.
+
+A datagram's first byte says what it is. Inside an opened DATA datagram the *last* byte says which frame it holds, so
+that frames compose by appending (a shard is a frame and then its FEC trailer) and rows can be opened back to back.
+"""
+
+from enum import IntEnum
+
+
+class MessageType(IntEnum):
+    """First byte of a datagram. 0x16 (TLS) and 0x45 (an IP header) are left alone for those who look at first bytes."""
+
+    INIT = 1
+    RESP = 2
+    CONFIRM = 3
+    COOKIE = 4
+    TIME = 5
+    DATA = 6
+    RECORD = 7  # reserved: one part of a record that spans datagrams
+
+
+class FrameType(IntEnum):
+    """Last byte of an opened DATA datagram."""
+
+    PADDING = 0x00
+    ROW = 0x01  # one segment of a super-packet, see `ltunnel.data.rows`
+    BUNDLE = 0x02  # whole packets, see `ltunnel.data.bundle`
+    FEC_DATA = 0x03  # reserved: a frame and its place in a group
+    FEC_PARITY = 0x04  # reserved
+    RELAY = 0x05  # reserved: ttl, destination, source, an end-to-end datagram
+    PING = 0x10
+    PONG = 0x11
+    PUNCH = 0x12  # reserved
+    WELCOME = 0x20
+    PEERS = 0x21
+    ROUTES = 0x22
+    DENY = 0x23
+    BYE = 0x24
