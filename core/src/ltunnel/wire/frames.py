@@ -1,0 +1,268 @@
+"""Bodies of the control frames: what an opened DATA datagram holds in front of its last byte, the frame type.
+
+::
+
+    PING, PONG   token 8 | zero n      a PONG is as long as its PING
+    WELCOME      NAME 1 (the hub's), MTU 1, ADDRESS 0-8 (granted), NETWORK 0-24 (the tunnel's), HUB_ADDRESS 0-8, FLAGS 1
+    PEERS        PEER 0-16, each: KEY 1, NAME 1, ADDRESS 0-8
+    ROUTES       NETWORK 0-24
+    DENY, BYE    CODE 1, TEXT 0-1
+
+All but PING and PONG are TLV entries (`ltunnel.wire.tlv`), numbered in `ltunnel.wire.fields`. Names are printable or
+the frame is refused; other text is escaped as it is read. So every string of a parsed frame is safe to print.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import ClassVar, Self
+
+from ltunnel.errors import WireError
+from ltunnel.wire import fields, tlv
+from ltunnel.wire.fields import Field
+from ltunnel.wire.text import escape
+from ltunnel.wire.tlv import Bounds, Entry, Interface, Network
+from ltunnel.wire.types import FrameType
+
+TOKEN_SIZE = 8
+KEY_SIZE = 32
+PEER_LIMIT = 16
+
+_WELCOME: tlv.Fields = {
+    Field.NAME: fields.ONE_NAME,
+    Field.MTU: fields.ONE_MTU,
+    Field.ADDRESS: fields.ADDRESSES,
+    Field.NETWORK: fields.NETWORKS,
+    Field.HUB_ADDRESS: fields.ADDRESSES,
+    Field.FLAGS: Bounds(1, 1, 1, 1),
+}
+_PEERS: tlv.Fields = {Field.PEER: Bounds(0, PEER_LIMIT, 0, tlv.MAX_BODY)}
+_PEER: tlv.Fields = {
+    Field.KEY: Bounds(1, 1, KEY_SIZE, KEY_SIZE),
+    Field.NAME: fields.ONE_NAME,
+    Field.ADDRESS: fields.ADDRESSES,
+}
+_ROUTES: tlv.Fields = {Field.NETWORK: fields.NETWORKS}
+_REASON: tlv.Fields = {Field.CODE: Bounds(1, 1, 1, 1), Field.TEXT: Bounds(0, 1, 0, fields.TEXT_LIMIT)}
+
+_ISOLATED = 0x01
+
+
+class DenyCode(IntEnum):
+    """Why a hub does not take a node. A code that is not known reads as OTHER."""
+
+    OTHER = 0
+    ADDRESS_TAKEN = 1  # a wanted address belongs to another key
+    ADDRESS_OUTSIDE = 2  # a wanted address is not in the tunnel's network
+    FULL = 3  # max_clients
+    SINGLE_CLIENT = 4  # the hub takes one node only and has it
+    STACK = 5  # other plugins
+    NAME_TAKEN = 6
+    ROUTE_TAKEN = 7  # a prefix belongs to another key or covers the tunnel's network
+
+
+class ByeCode(IntEnum):
+    """Why a session ends. A code that is not known reads as OTHER."""
+
+    OTHER = 0
+    STOPPED = 1  # the program ends
+    REPLACED = 2  # a newer session of the same key took its place
+    REMOVED = 3  # by the operator
+    TIMEOUT = 4
+
+
+_DENY_CODES = {int(code): code for code in DenyCode}
+_BYE_CODES = {int(code): code for code in ByeCode}
+
+
+@dataclass(frozen=True, slots=True)
+class _Echo:
+    """A token and `padding` zero bytes, which try a path's MTU."""
+
+    token: bytes
+    padding: int = 0
+
+    def pack(self) -> bytes:
+        """Return the 8 + n bytes."""
+        if len(self.token) != TOKEN_SIZE:
+            raise ValueError(f"a token has {TOKEN_SIZE} bytes")
+        return self.token + bytes(self.padding)
+
+    @classmethod
+    def parse(cls, body: bytes) -> Self:
+        """Read the 8 + n bytes."""
+        if len(body) < TOKEN_SIZE:
+            raise WireError(f"PING or PONG of {len(body)} bytes")
+        if body.count(0, TOKEN_SIZE) != len(body) - TOKEN_SIZE:
+            raise WireError("padding is not zero")
+        return cls(body[:TOKEN_SIZE], len(body) - TOKEN_SIZE)
+
+
+@dataclass(frozen=True, slots=True)
+class Ping(_Echo):
+    """Asks for a PONG with the same token and length."""
+
+    TYPE: ClassVar[FrameType] = FrameType.PING
+
+
+@dataclass(frozen=True, slots=True)
+class Pong(_Echo):
+    """Answers a PING."""
+
+    TYPE: ClassVar[FrameType] = FrameType.PONG
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Welcome:
+    """The hub takes a node."""
+
+    TYPE: ClassVar[FrameType] = FrameType.WELCOME
+    name: str
+    """The hub's."""
+    mtu: int
+    """Largest inner packet that the hub takes."""
+    addresses: tuple[Interface, ...] = ()
+    """The node's own."""
+    networks: tuple[Network, ...] = ()
+    """The tunnel's prefixes: what the node sends to the hub."""
+    hub_addresses: tuple[Interface, ...] = ()
+    isolated: bool = False
+    """Nodes do not reach each other."""
+
+    def pack(self) -> bytes:
+        """Return the entries. ValueError for what breaks a bound."""
+        entries = [fields.name_entry(self.name), fields.mtu_entry(self.mtu)]
+        entries += fields.interface_entries(Field.ADDRESS, self.addresses)
+        entries += fields.network_entries(self.networks)
+        entries += fields.interface_entries(Field.HUB_ADDRESS, self.hub_addresses)
+        entries.append((Field.FLAGS, bytes((_ISOLATED if self.isolated else 0,))))
+        return tlv.encode(entries, _WELCOME)
+
+    @classmethod
+    def parse(cls, body: bytes) -> Welcome:
+        """Read the entries."""
+        values = tlv.decode(body, _WELCOME)
+        return cls(
+            name=fields.read_name(values[Field.NAME]),
+            mtu=fields.read_mtu(values[Field.MTU]),
+            addresses=fields.read_interfaces(values[Field.ADDRESS]),
+            networks=fields.read_networks(values[Field.NETWORK]),
+            hub_addresses=fields.read_interfaces(values[Field.HUB_ADDRESS]),
+            isolated=bool(values[Field.FLAGS][0][0] & _ISOLATED),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PeerEntry:
+    """A node of the network; without addresses it is gone."""
+
+    key: bytes
+    name: str
+    addresses: tuple[Interface, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Peers:
+    """From the hub: other nodes, those that are new or have changed. A long list comes as several frames."""
+
+    TYPE: ClassVar[FrameType] = FrameType.PEERS
+    peers: tuple[PeerEntry, ...]
+
+    def pack(self) -> bytes:
+        """Return the entries. ValueError for what breaks a bound."""
+        return tlv.encode([(Field.PEER, _pack_peer(peer)) for peer in self.peers], _PEERS)
+
+    @classmethod
+    def parse(cls, body: bytes) -> Peers:
+        """Read the entries."""
+        return cls(tuple(_parse_peer(value) for value in tlv.decode(body, _PEERS)[Field.PEER]))
+
+
+def _pack_peer(peer: PeerEntry) -> bytes:
+    entries: list[Entry] = [(Field.KEY, peer.key), fields.name_entry(peer.name)]
+    return tlv.encode(entries + fields.interface_entries(Field.ADDRESS, peer.addresses), _PEER)
+
+
+def _parse_peer(value: bytes) -> PeerEntry:
+    values = tlv.decode(value, _PEER)
+    addresses = fields.read_interfaces(values[Field.ADDRESS])
+    return PeerEntry(values[Field.KEY][0], fields.read_name(values[Field.NAME]), addresses)
+
+
+@dataclass(frozen=True, slots=True)
+class Routes:
+    """From the hub: prefixes that it reaches besides the tunnel's own. Replaces what an earlier one said."""
+
+    TYPE: ClassVar[FrameType] = FrameType.ROUTES
+    networks: tuple[Network, ...]
+
+    def pack(self) -> bytes:
+        """Return the entries. ValueError for more than 24."""
+        return tlv.encode(fields.network_entries(self.networks), _ROUTES)
+
+    @classmethod
+    def parse(cls, body: bytes) -> Routes:
+        """Read the entries."""
+        return cls(fields.read_networks(tlv.decode(body, _ROUTES)[Field.NETWORK]))
+
+
+@dataclass(frozen=True, slots=True)
+class Deny:
+    """The hub does not take a node. `text` is for people; over 200 bytes it is cut."""
+
+    TYPE: ClassVar[FrameType] = FrameType.DENY
+    code: DenyCode
+    text: str = ""
+
+    def pack(self) -> bytes:
+        """Return the entries."""
+        return _pack_reason(self.code, self.text)
+
+    @classmethod
+    def parse(cls, body: bytes) -> Deny:
+        """Read the entries."""
+        code, text = _parse_reason(body)
+        return cls(_DENY_CODES.get(code, DenyCode.OTHER), text)
+
+
+@dataclass(frozen=True, slots=True)
+class Bye:
+    """The session ends. `text` is for people; over 200 bytes it is cut."""
+
+    TYPE: ClassVar[FrameType] = FrameType.BYE
+    code: ByeCode
+    text: str = ""
+
+    def pack(self) -> bytes:
+        """Return the entries."""
+        return _pack_reason(self.code, self.text)
+
+    @classmethod
+    def parse(cls, body: bytes) -> Bye:
+        """Read the entries."""
+        code, text = _parse_reason(body)
+        return cls(_BYE_CODES.get(code, ByeCode.OTHER), text)
+
+
+def _pack_reason(code: int, text: str) -> bytes:
+    entries: list[Entry] = [(Field.CODE, bytes((code,)))]
+    return tlv.encode([*entries, fields.text_entry(text)] if text else entries, _REASON)
+
+
+def _parse_reason(body: bytes) -> tuple[int, str]:
+    values = tlv.decode(body, _REASON)
+    return values[Field.CODE][0][0], escape("".join(tlv.read_text(value) for value in values[Field.TEXT]))
+
+
+Frame = Ping | Pong | Welcome | Peers | Routes | Deny | Bye
+
+_FRAMES: dict[int, type[Frame]] = {kind.TYPE: kind for kind in (Ping, Pong, Welcome, Peers, Routes, Deny, Bye)}
+
+
+def parse_frame(frame_type: int, body: bytes) -> Frame:
+    """Read a control frame. WireError for a type that is none, and for a body that is not of its layout."""
+    kind = _FRAMES.get(frame_type)
+    if kind is None:
+        raise WireError(f"not a control frame: type {frame_type}")
+    return kind.parse(body)
