@@ -18,6 +18,15 @@ if TYPE_CHECKING:
 Network = IPv4Network | IPv6Network
 
 
+def contains(network: Network, address: bytes) -> bool:
+    """Whether a packed address (4 or 16 bytes) lies in a network."""
+    width = network.max_prefixlen
+    shift = width - network.prefixlen
+    return (
+        8 * len(address) == width and int.from_bytes(address, "big") >> shift == int(network.network_address) >> shift
+    )
+
+
 class Drop(Enum):
     """Why a datagram or a packet went no further. The values are the words in status output."""
 
@@ -104,11 +113,4 @@ class Peer:
         """Whether a packed inner source address is the peer's to use (cryptokey routing)."""
         if source in self.hosts:
             return True
-        if not self.networks:
-            return False
-        width = 8 * len(source)
-        number = int.from_bytes(source, "big")
-        return any(
-            net.max_prefixlen == width and number >> (width - net.prefixlen) == int(net.network_address) >> (width - net.prefixlen)
-            for net in self.networks
-        )  # fmt: skip
+        return any(contains(network, source) for network in self.networks)

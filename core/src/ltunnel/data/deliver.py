@@ -1,0 +1,145 @@
+"""Opened packets to where they belong: the TUN device, another peer, or nowhere.
+
+Cryptokey routing: the inner source must be an address of the peer whose key opened the packet. A hub forwards by the
+inner destination; for a node everything that its hub sends is its own.
+"""
+
+from __future__ import annotations
+
+from ltunnel.data.grid import Arena
+from ltunnel.data.inet import UDP, packet_length
+from ltunnel.data.local import Local, source
+from ltunnel.data.outbound import Outbound
+from ltunnel.data.refuse import Refusals
+from ltunnel.data.segments import Trailer, fit, sane
+from ltunnel.data.udp_runs import join, run_length
+from ltunnel.data.virtio import NEEDS_CSUM, VNET, VNET_SIZE, TunPort
+from ltunnel.plugin import Buffer
+from ltunnel.session import Drop, Peer, Stats
+
+_LONGEST = 65_535
+_CAPACITY = 140_000
+
+
+class Delivery:
+    """Takes what `Inbound` has opened at the start of `arena`."""
+
+    def __init__(
+        self,
+        tun: TunPort,
+        outbound: Outbound,
+        local: Local,
+        refusals: Refusals,
+        stats: Stats,
+        *,
+        forwards: bool,
+        isolated: bool,
+    ) -> None:
+        self.arena = Arena(_CAPACITY)
+        self._write = tun.write
+        self._uso = tun.uso
+        self._outbound = outbound
+        self._local = local
+        self._refusals = refusals
+        self._stats = stats
+        self._forwards = forwards
+        self._isolated = isolated
+        self._transit = False
+
+    def rows(self, peer: Peer, trailer: Trailer, count: int, payload: int, now: float) -> None:
+        """Deliver `count` joined rows: ``payload`` bytes at 0, then the header."""
+        view = self.arena.view
+        header = bytearray(view[payload : payload + trailer.header_length])
+        if trailer.header_length + payload > _LONGEST or not sane(header, trailer):
+            peer.stats.drop(Drop.MALFORMED, count)
+            return
+        if not peer.is_hub and not peer.owns(source(header, 0)):
+            peer.stats.drop(Drop.SOURCE, count)
+            return
+        virtio = fit(header, trailer, trailer.place, trailer.place + count - 1, payload)
+        peer.stats.rx_packets += count
+        peer.stats.rx_bytes += payload + count * trailer.header_length
+        parts = (virtio, header, view[:payload])
+        if self._forwards and not self._local.owns(header, 0):
+            self._forward(peer, parts, header, 0, now)
+        elif not self._write(parts):
+            self._stats.drop(Drop.TUN, count)
+
+    def bundles(self, peer: Peer, length: int, count: int, now: float) -> None:
+        """Deliver the packets of `count` bundles of `length` bytes each."""
+        data, view = self.arena.data, self.arena.view
+        stats, hosts, trusted = peer.stats, peer.hosts, peer.is_hub
+        spans = []
+        total = 0
+        for end in range(length, count * length + 1, length):
+            at = end - length
+            while at < end:
+                ip = at + VNET_SIZE
+                size = packet_length(data, ip, end - 1)
+                if not size or data[at + 1] or (data[at] & NEEDS_CSUM and not _bounded(data, at, size)):
+                    stats.drop(Drop.MALFORMED)
+                    break
+                if trusted or (address := source(data, ip)) in hosts or peer.owns(address):
+                    data[at] &= NEEDS_CSUM
+                    spans.append((at, ip + size))
+                    total += size
+                else:
+                    stats.drop(Drop.SOURCE)
+                at = ip + size + 1
+        stats.rx_packets += len(spans)
+        stats.rx_bytes += total
+        if not self._forwards:
+            self._to_tun(spans)
+            return
+        own = []
+        for at, stop in spans:
+            if self._local.owns(data, at + VNET_SIZE):
+                own.append((at, stop))
+            else:
+                self._forward(peer, (view[at:stop],), data, at + VNET_SIZE, now)
+        self._to_tun(own)
+
+    def flush(self, now: float) -> None:
+        """Send what was forwarded since the last call."""
+        if self._transit:
+            self._transit = False
+            self._outbound.flush(now)
+
+    def _forward(
+        self, origin: Peer, parts: tuple[Buffer | bytes | bytearray, ...], data: bytearray, ip: int, now: float
+    ) -> None:
+        """Send a packet on to the peer that owns its destination, or to the TUN device where the network ends."""
+        target = self._outbound.next_hop(data, ip)
+        self._transit = True
+        if target is not None:
+            if self._isolated:
+                origin.stats.drop(Drop.ISOLATED)
+            else:
+                self._outbound.forward(parts, target, now)
+        elif self._local.inside(data, ip):
+            self._refusals.no_route(b"".join(parts)[VNET_SIZE:], now)
+        elif not self._write(parts):
+            self._stats.drop(Drop.TUN)
+
+    def _to_tun(self, spans: list[tuple[int, int]]) -> None:
+        """Write packets; neighbours that are one UDP flow's equal datagrams go as one super-packet."""
+        view, data, write = self.arena.view, self.arena.data, self._write
+        at, count = 0, len(spans)
+        while at < count:
+            start, stop = spans[at]
+            if self._uso and at + 1 < count and data[start + VNET_SIZE + 9] == UDP and data[start + VNET_SIZE] == 0x45:
+                length = run_length(data, spans, at)
+                if length > 1:
+                    if not write(join(view, spans, at, length)):
+                        self._stats.drop(Drop.TUN, length)
+                    at += length
+                    continue
+            if not write((view[start:stop],)):
+                self._stats.drop(Drop.TUN)
+            at += 1
+
+
+def _bounded(data: bytearray, at: int, size: int) -> bool:
+    """Whether the checksum that a virtio-net header asks for lies inside the packet."""
+    _, _, _, _, csum_start, csum_offset = VNET.unpack_from(data, at)
+    return csum_start >= 20 and csum_start + csum_offset + 2 <= size and csum_offset <= 16

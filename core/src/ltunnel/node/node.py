@@ -1,0 +1,129 @@
+"""A hub or a node as a value machine: call it when a port, the TUN device or a timer is due.
+
+Sends go to the transports it was given, packets to the TUN port it was given; events and status come back as values.
+The runtime drives it with real ports, the simulator with simulated ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ltunnel.constants import HEADROOM
+from ltunnel.control.directory import Binding
+from ltunnel.control.engine import Control
+from ltunnel.control.events import Event
+from ltunnel.control.settings import ControlSettings, Random, Role
+from ltunnel.data.deliver import Delivery
+from ltunnel.data.grid import Arena
+from ltunnel.data.inbound import Inbound
+from ltunnel.data.local import Local
+from ltunnel.data.outbound import Outbound
+from ltunnel.data.refuse import Refusals
+from ltunnel.data.virtio import TunPort
+from ltunnel.node.status import status
+from ltunnel.plugin import Address, Port, Transport
+
+_LARGEST_MESSAGE = 65_536
+
+
+class Node:
+    """One participant. `transports` are (plugin name, transport); their order is the index by which flows name them."""
+
+    def __init__(
+        self,
+        settings: ControlSettings,
+        transports: Sequence[tuple[str, Transport]],
+        tun: TunPort,
+        *,
+        random: Random,
+        now: float,
+        wall_offset: float,
+        bindings: Sequence[Binding] = (),
+        pins: Mapping[str, bytes] | None = None,
+    ) -> None:
+        self.settings = settings
+        self.transport_names = tuple(name for name, _ in transports)
+        self._transports = tuple(transport for _, transport in transports)
+        self.control = Control(
+            settings, random=random, now=now, wall_offset=wall_offset, bindings=bindings, pins=pins or {}
+        )
+        stats = self.control.stats
+        local = Local(settings.addresses)
+        refusals = Refusals(local, stats)
+        self._outbound = Outbound(tun, self.control.fib, self._transports, local, refusals, stats, settings.mtu)
+        delivery = Delivery(
+            tun, self._outbound, local, refusals, stats,
+            forwards=settings.role is Role.HUB, isolated=settings.client_isolation,
+        )  # fmt: skip
+        self._inbound = Inbound(self._transports, self.control, delivery, stats)
+        self._message = Arena(HEADROOM + _LARGEST_MESSAGE)
+
+    def start(self, now: float) -> None:
+        """Begin: a node reaches out to its hub, a hub waits."""
+        if self.settings.hub is not None:
+            self.set_hub(self.settings.hub, now)
+        self.control.start(now)
+        self._send_messages(now)
+
+    def set_hub(self, address: Address, now: float) -> None:
+        """Use another address of the hub, after a new answer to its name."""
+        self.control.set_hub_path(0, self._transports[0].connect(address, now), now)
+        self._send_messages(now)
+
+    def stop(self, now: float) -> None:
+        """Say goodbye to all peers."""
+        self.control.stop(now)
+        self._send_messages(now)
+
+    def handle_tun(self, now: float) -> bool:
+        """Take what the TUN device has. True when more may wait."""
+        more = self._outbound.pump(now)
+        self._send_messages(now)
+        return more
+
+    def handle_port(self, transport: int, port: Port, now: float) -> bool:
+        """Take what a port of a transport has received. True when more may wait."""
+        more = self._inbound.drain(transport, port, now)
+        self._send_messages(now)
+        return more
+
+    def next_timeout(self) -> float | None:
+        """Return when `handle_timeout` is due (monotonic seconds), or None."""
+        times = [transport.next_timeout() for transport in self._transports]
+        times.append(self.control.next_timeout())
+        return min((time for time in times if time is not None), default=None)
+
+    def handle_timeout(self, now: float) -> None:
+        """Do what is due."""
+        for transport in self._transports:
+            due = transport.next_timeout()
+            if due is not None and due <= now:
+                transport.handle_timeout(now)
+        due = self.control.next_timeout()
+        if due is not None and due <= now:
+            self.control.handle_timeout(now)
+        self._send_messages(now)
+
+    def take_events(self) -> list[Event]:
+        """Hand over what happened since the last call."""
+        events = self.control.events
+        taken = events[:]
+        events.clear()
+        return taken
+
+    def status(self, now: float) -> dict[str, Any]:
+        """Describe this node and its peers; the shape of ``ltunnel status --json`` but for what the runtime knows."""
+        return status(self.control, self.settings, self.transport_names, self._transports, now)
+
+    def _send_messages(self, now: float) -> None:
+        """Send the control side's datagrams."""
+        outbox = self.control.outbox
+        if not outbox:
+            return
+        arena = self._message
+        for transport, flow, datagram in outbox:
+            end = HEADROOM + len(datagram)
+            arena.data[HEADROOM:end] = datagram
+            self._transports[transport].send(flow, arena.view, HEADROOM, end, len(datagram), now)
+        outbox.clear()

@@ -1,0 +1,81 @@
+"""What a node says about itself: plain dictionaries, ready for JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from ipaddress import ip_address
+from typing import Any
+
+from ltunnel.control.engine import Control
+from ltunnel.control.settings import ControlSettings
+from ltunnel.plugin import Transport
+from ltunnel.session import Drop, Peer, Stats
+
+
+def status(
+    control: Control, settings: ControlSettings, names: Sequence[str], transports: Sequence[Transport], now: float
+) -> dict[str, Any]:
+    """Describe a node: who it is, how it is, what has passed, and each peer."""
+    peers = [_peer(peer, settings, names, transports, now) for peer in control.peers.values()]
+    return {
+        "role": settings.role.value,
+        "name": settings.name,
+        "network": settings.network,
+        "key_check": settings.keys.check,
+        "encrypted": settings.keys.keyed,
+        "stack": {"transports": list(names), "cipher": settings.cipher},
+        "state": control.state,
+        "reason": control.reason,
+        "counters": _totals([control.stats, *(peer.stats for peer in control.peers.values())]),
+        "drops": _drops(control.stats.drops),
+        "peers": peers,
+    }
+
+
+def _peer(
+    peer: Peer, settings: ControlSettings, names: Sequence[str], transports: Sequence[Transport], now: float
+) -> dict[str, Any]:
+    path, epoch = peer.path, peer.epoch
+    return {
+        "name": peer.name,
+        "key": peer.key.hex(),
+        "hub": peer.is_hub,
+        "addresses": sorted(str(ip_address(host)) for host in peer.hosts),
+        "networks": [str(network) for network in peer.networks],
+        "endpoint": transports[path.transport].describe(path.flow) if path else None,
+        "transport": names[path.transport] if path else None,
+        "state": _state(peer, settings, now),
+        "last_handshake": _ago(peer.last_handshake, now),
+        "last_seen": _ago(peer.last_rx if peer.last_rx >= 0 else None, now),
+        "rtt_ms": round(peer.rtt * 1000, 3) if peer.rtt is not None else None,
+        "mtu": peer.mtu,
+        "datagrams_sealed": epoch.counter if epoch else 0,
+        "rx_bytes": peer.stats.rx_bytes,
+        "tx_bytes": peer.stats.tx_bytes,
+        "rx_packets": peer.stats.rx_packets,
+        "tx_packets": peer.stats.tx_packets,
+        "drops": _drops(peer.stats.drops),
+    }
+
+
+def _state(peer: Peer, settings: ControlSettings, now: float) -> str:
+    if peer.epoch is None:
+        return "connecting"
+    if not peer.epoch.usable(now) or now - peer.last_rx > settings.timeout:
+        return "expired"
+    return "established"
+
+
+def _ago(then: float | None, now: float) -> float | None:
+    return None if then is None else round(max(0.0, now - then), 3)
+
+
+def _drops(drops: Mapping[Drop, int]) -> dict[str, int]:
+    return {reason.value: count for reason, count in sorted(drops.items(), key=lambda item: item[0].value)}
+
+
+def _totals(all_stats: Sequence[Stats]) -> dict[str, int]:
+    return {
+        name: sum(getattr(stats, name) for stats in all_stats)
+        for name in ("rx_bytes", "tx_bytes", "rx_packets", "tx_packets")
+    }
