@@ -1,0 +1,185 @@
+"""The configuration: every field with its default, bounds and meaning.
+
+A `Config` is valid as soon as it exists: single fields are checked by their types, crossed rules by a validator.
+"""
+
+import socket
+from collections.abc import Iterator
+from enum import Enum
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, SecretStr, model_validator
+from pydantic_core import PydanticCustomError
+
+from ltunnel.config.fields import (
+    NAME_BYTES,
+    HostPort,
+    TunnelAddress,
+    read_device_name,
+    read_listen,
+    read_name,
+    read_plugin_name,
+    read_plugin_names,
+    read_remote,
+    read_tunnel_addresses,
+    refuse_bool,
+)
+from ltunnel.constants import DEFAULT_MTU, MIN_MTU_IPV4, MIN_MTU_IPV6
+
+MAX_MTU = 65_000
+RULE = "ltunnel_rule"
+"""Type of the pydantic error for a rule that joins fields; its context holds `field` and `text`."""
+
+_Int = Annotated[int, BeforeValidator(refuse_bool)]
+_Seconds = Annotated[float, BeforeValidator(refuse_bool), Field(gt=0, le=86_400, allow_inf_nan=False)]
+_Name = Annotated[str, PlainValidator(read_name)]
+_PluginName = Annotated[str, PlainValidator(read_plugin_name)]
+_PluginNames = Annotated[tuple[str, ...], PlainValidator(read_plugin_names)]
+
+
+class Mode(Enum):
+    """What this machine is in its network."""
+
+    SERVER = "server"
+    CLIENT = "client"
+
+
+def _own_name() -> str:
+    """Return the machine's name, cut to what a name may be."""
+    name = "".join(char for char in socket.gethostname() if char.isprintable())
+    return name.encode()[:NAME_BYTES].decode(errors="ignore") or "unnamed"
+
+
+def _tunnel_default(data: dict[str, Any]) -> tuple[TunnelAddress, ...]:
+    """Return the documents' default for a hub; for nodes there is none, they would be in each other's way."""
+    return read_tunnel_addresses("10.0.0.1/24") if data.get("mode") is Mode.SERVER else ()
+
+
+def _cipher_default(data: dict[str, Any]) -> str:
+    return "crypto_plain" if data.get("key") is None else "crypto_aesgcm"
+
+
+class Config(BaseModel):
+    """One node's configuration."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    mode: Mode = Field(Mode.SERVER, description="server (the hub) or client (a node)")
+    local_addr: Annotated[HostPort, PlainValidator(read_listen)] = Field(
+        HostPort("0.0.0.0", 9000),  # noqa: S104 - a hub listens for the world
+        description="where a server listens",
+    )
+    remote_addr: Annotated[HostPort | None, PlainValidator(read_remote)] = Field(
+        None, description="where a client finds the server"
+    )
+    tunnel_addr: Annotated[tuple[TunnelAddress, ...], PlainValidator(read_tunnel_addresses)] = Field(
+        default_factory=_tunnel_default, description="own address in the tunnel with the prefix length, IPv4 and IPv6"
+    )
+    key: SecretStr | None = Field(None, description="the network's key, from `ltunnel genkey`, or a passphrase")
+    key_file: str | None = Field(None, description="file that holds the key, readable by its owner alone")
+    network: _Name = Field("ltunnel", description="name of the network, equal on all its machines")
+    name: _Name = Field(default_factory=_own_name, description="name of this machine, for people")
+
+    mtu: _Int = Field(DEFAULT_MTU, ge=MIN_MTU_IPV4, le=MAX_MTU, description="largest packet inside the tunnel, at most")
+    tun_name: Annotated[str, PlainValidator(read_device_name)] = Field("ltun0", description="name of the TUN device")
+    send_queue_size: _Int = Field(1000, ge=1, le=1_000_000, description="packets that the TUN device queues")
+    recv_queue_size: _Int = Field(1000, ge=1, le=1_000_000, description="packets that the socket's buffer holds")
+
+    multi_client: bool = Field(True, description="a server takes more than one client")
+    max_clients: _Int = Field(100, ge=1, le=65_535, description="clients that a server takes at most")
+    client_isolation: bool = Field(False, description="clients reach the server, but not each other")
+    timeout: _Seconds = Field(30.0, description="seconds of silence after which a peer is gone")
+    keepalive: _Seconds = Field(10.0, description="seconds of silence after which a sign of life is sent")
+    accept_routes: bool = Field(False, description="take routes that the server announces")
+
+    transport: _PluginNames = Field(("transport_udp",), description="transport plugins, the preferred one first")
+    cipher: _PluginName = Field(
+        default_factory=_cipher_default, description="cipher plugin; without a key crypto_plain, which encrypts nothing"
+    )
+    disable_plugins: _PluginNames = Field((), description="plugins that must not be loaded")
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="how much is logged")
+    log_format: Literal["text", "json"] = Field("text", description="how it is logged")
+
+    # Documented fields whose plugins are not there yet: checked, and said to have no effect (`notices`).
+    fec_data: _Int = Field(10, ge=1, le=254, description="FEC: data shards of a group")
+    fec_parity: _Int = Field(3, ge=0, le=254, description="FEC: parity shards of a group")
+    p2p_enabled: bool = Field(True, description="direct paths between clients")
+    p2p_port: _Int = Field(0, ge=0, le=65_535, description="UDP port for direct paths, 0 for any")
+    enable_mesh_routing: bool = Field(True, description="paths through other clients")
+    max_hops: _Int = Field(3, ge=1, le=16, description="hops of a path through other clients, at most")
+    route_update_interval: _Seconds = Field(30.0, description="seconds between route updates")
+    tls_enabled: bool = Field(False, description="TLS around the tunnel")
+    tls_cert_file: str = Field("", description="TLS certificate of a server")
+    tls_key_file: str = Field("", description="TLS private key of a server")
+    tls_skip_verify: bool = Field(False, description="a client does not verify the server's certificate")
+
+    # Not written by operators as such; `ltunnel.config.load` fills them in.
+    plugin_options: dict[str, dict[str, Any]] = Field(default_factory=dict, description="sections by plugin name")
+    source: str = Field("", description="the file that it was read from, for messages")
+    remarks: tuple[str, ...] = Field((), description="what `load` noticed")
+
+    @property
+    def secret(self) -> str | None:
+        """The key in the clear, or None."""
+        return None if self.key is None else self.key.get_secret_value()
+
+    @property
+    def is_hub(self) -> bool:
+        """Whether this is ``mode: server``."""
+        return self.mode is Mode.SERVER
+
+    @model_validator(mode="after")
+    def _crossed_rules(self) -> "Config":
+        for field, text in _broken_rules(self):
+            raise PydanticCustomError(RULE, "{text}", {"field": field, "text": text})
+        return self
+
+    def notices(self) -> tuple[str, ...]:
+        """Return what an operator should hear once at start, a line each."""
+        return (*self.remarks, *_without_effect(self))
+
+
+INTERNAL = frozenset({"plugin_options", "source", "remarks"})
+"""Fields that nobody may write."""
+
+
+def _broken_rules(config: Config) -> Iterator[tuple[str, str]]:
+    """Give field and text of each rule between fields that is broken."""
+    if config.secret == "":
+        yield "key", "is empty; leave it out to run without encryption"
+    if not config.is_hub and config.remote_addr is None:
+        yield "remote_addr", "is needed in client mode: where is the server? (-r HOST:PORT)"
+    if not config.tunnel_addr:
+        yield "tunnel_addr", "is needed: the own address in the tunnel (-t 10.0.0.2/24)"
+    if any(address.version == 6 for address in config.tunnel_addr) and config.mtu < MIN_MTU_IPV6:
+        yield "mtu", f"should be at least {MIN_MTU_IPV6} with an IPv6 tunnel_addr (got {config.mtu})"
+    if config.keepalive >= config.timeout:
+        yield "keepalive", f"should be less than timeout, {config.timeout:g} s (got {config.keepalive:g})"
+    if not config.transport:
+        yield "transport", "should name at least one plugin"
+    if config.fec_data + config.fec_parity > 255:
+        yield "fec_parity", f"should be at most {255 - config.fec_data} with fec_data {config.fec_data}"
+
+
+_AWAITED = (
+    ("a FEC plugin", ("fec_data", "fec_parity")),
+    ("a discovery plugin", ("p2p_enabled", "p2p_port")),
+    ("a routing plugin", ("enable_mesh_routing", "max_hops", "route_update_interval")),
+    ("a TLS transport", ("tls_enabled", "tls_cert_file", "tls_key_file", "tls_skip_verify")),
+)
+
+
+def _without_effect(config: Config) -> Iterator[str]:
+    """Give a line for each group of fields that were written, but that nothing selected listens to."""
+    for needed, fields in _AWAITED:
+        written = [field for field in fields if field in config.model_fields_set and getattr(config, field)]
+        if written:
+            yield f"{', '.join(written)}: not in effect, needs {needed}"
+    if not config.is_hub and "local_addr" in config.model_fields_set:
+        yield "local_addr: not in effect in client mode"
+    if config.is_hub and config.remote_addr is not None:
+        yield "remote_addr: not in effect in server mode"
+    selected = {*config.transport, config.cipher}
+    for name in config.plugin_options.keys() - selected:
+        yield f"{name}: its options are not in effect, since the plugin is not selected"
