@@ -1,0 +1,118 @@
+"""A bare epoll loop. One clock reading a wake, bounded work a descriptor, so that all of them take turns.
+
+asyncio costs 2-3 µs an event and 18 µs a datagram where the whole of our work on a datagram is about 1 µs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+Handler = Callable[[float], object]
+"""Called with the time (monotonic seconds) when a descriptor is readable. Does a bounded amount of work: the loop is
+level-triggered and comes back for what is left."""
+
+_TICK = 0.001
+"""Under load, timers are looked at this often (seconds) instead of after every batch."""
+
+
+class Loop:
+    """Descriptors to handlers, one source of timers, and a way out."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._epoll = select.epoll()
+        self._handlers: dict[int, Handler] = {}
+        self._running = False
+
+    def close(self) -> None:
+        """Close the epoll descriptor; what it watched stays open."""
+        self._epoll.close()
+
+    def watch(self, fd: int, handler: Handler) -> None:
+        """Call `handler` whenever `fd` is readable or broken."""
+        self._epoll.register(fd, select.EPOLLIN)
+        self._handlers[fd] = handler
+
+    def watch_output(self, fd: int, *, wanted: bool) -> None:
+        """Also call the handler of `fd` when it is writable, or no longer."""
+        self._epoll.modify(fd, select.EPOLLIN | (select.EPOLLOUT if wanted else 0))
+
+    def unwatch(self, fd: int) -> None:
+        """Forget `fd`. To be called before it is closed."""
+        del self._handlers[fd]
+        self._epoll.unregister(fd)
+
+    def stop(self) -> None:
+        """Make `run` return after the work at hand."""
+        self._running = False
+
+    def run(self, tick: Callable[[float], float | None]) -> None:
+        """Serve until `stop`.
+
+        `tick(now)` does what is due and returns when it wants to be called next (monotonic seconds, None: not by
+        itself). It is called after every wake, at most once a millisecond, so it may look at things that handlers
+        change; under load a timer is late by at most that.
+        """
+        clock, poll, handlers = self._clock, self._epoll.poll, self._handlers
+        self._running = True
+        now = clock()
+        deadline = tick(now)
+        earliest = now + _TICK
+        ticked = True
+        while self._running:
+            if not ticked:
+                deadline = earliest
+            ready = poll(-1 if deadline is None else max(deadline - now, 0.0))
+            now = clock()
+            for fd, _ in ready:
+                handler = handlers.get(fd)
+                if handler is not None:  # unwatched by a handler before it in this very wake
+                    handler(now)
+            ticked = now >= earliest or not ready
+            if ticked:
+                deadline = tick(now)
+                earliest = now + _TICK
+
+
+@contextlib.contextmanager
+def signals(loop: Loop, on_signal: Callable[[int], None]) -> Iterator[None]:
+    """Within the context, SIGINT and SIGTERM reach `on_signal(number)` as loop events; SIGHUP is ignored.
+
+    Ignored, since there is nothing to reload, and a lost terminal should not take a tunnel down.
+    """
+    receiver, sender = socket.socketpair()
+    receiver.setblocking(False)
+    sender.setblocking(False)
+
+    def wake(_now: float) -> None:
+        for number in receiver.recv(64):
+            on_signal(number)
+
+    def note(_number: int, _frame: FrameType | None) -> None:
+        """Exist: the number is written to the wake-up descriptor only if Python has a handler."""
+
+    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    previous_fd = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
+    loop.watch(receiver.fileno(), wake)
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(previous_fd)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+        loop.unwatch(receiver.fileno())
+        receiver.close()
+        sender.close()
+
+
+def make_event() -> int:
+    """Return a non-blocking eventfd, with which a thread wakes the loop: ``os.eventfd_write(fd, 1)``."""
+    return os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)

@@ -1,0 +1,96 @@
+"""Opening the ports that transports ask for, and saying why one cannot be had."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Protocol
+
+from ltunnel.errors import HostError
+from ltunnel.plugin import Endpoint, Port, PortKind, PortSpec
+from ltunnel.runtime.log import escape
+from ltunnel.runtime.udp import open_udp
+
+
+class OpenPort(Port, Protocol):
+    """A port as the runtime sees it: to be polled, closed, and asked what it lost."""
+
+    drops: dict[str, int]
+
+    def fileno(self) -> int:
+        """Return the descriptor to poll."""
+        ...
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        ...
+
+
+def open_ports(specs: Sequence[PortSpec], owner: str) -> list[OpenPort]:
+    """Open all ports that the transport `owner` asks for, in order, or none. Raises `HostError`."""
+    with ExitStack() as stack:
+        ports: list[OpenPort] = []
+        for spec in specs:
+            port = _open(spec, owner)
+            stack.callback(port.close)
+            ports.append(port)
+        stack.pop_all()
+        return ports
+
+
+def _open(spec: PortSpec, owner: str) -> OpenPort:
+    if spec.kind is not PortKind.UDP:
+        raise HostError(f"{owner} asks for a port of kind {spec.kind.value}, which this version cannot open")
+    try:
+        return open_udp(spec.host, spec.port, dual_stack=spec.dual_stack)
+    except OSError as error:
+        raise HostError(_explain(error, spec)) from None
+
+
+def _explain(error: OSError, spec: PortSpec) -> str:
+    where = name_address((spec.host, spec.port))
+    if error.errno == errno.EADDRINUSE:
+        holder = find_udp_holder(spec.port)
+        return f"UDP port {where} is in use{f' by {holder}' if holder else ''}: stop it, or listen on another port (-l)"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"cannot listen on {where}: {spec.host} is not an address of this machine; 0.0.0.0 takes them all (-l)"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        remedy = "run as root, give CAP_NET_BIND_SERVICE or take a port above 1023"
+        return f"no permission to listen on UDP port {where}: {remedy}"
+    if error.errno == errno.EAFNOSUPPORT:
+        return f"cannot listen on {where}: this machine has no IPv6"
+    return f"cannot listen on UDP port {where}: {error.strerror}"
+
+
+def name_address(address: Endpoint) -> str:
+    """Write a socket address as ``host:port``, IPv6 in brackets."""
+    host, port = address[0], address[1]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def find_udp_holder(port: int) -> str | None:
+    """Name the process that holds a UDP port: ``dnsmasq (pid 812)``; None if /proc does not tell."""
+    inodes = set()
+    for table in ("/proc/net/udp", "/proc/net/udp6"):
+        try:
+            lines = Path(table).read_text(encoding="ascii").splitlines()[1:]
+        except OSError:
+            continue
+        for line in lines:  # sl local_address rem_address st tx:rx tr:when retrnsmt uid timeout inode ...
+            columns = line.split()
+            if int(columns[1].rpartition(":")[2], 16) == port:
+                inodes.add(f"socket:[{columns[9]}]")
+    if not inodes:
+        return None
+    for process in Path("/proc").iterdir():
+        if not process.name.isdigit():
+            continue
+        try:
+            if any(str(link.readlink()) in inodes for link in (process / "fd").iterdir()):
+                name = (process / "comm").read_text(encoding="utf-8", errors="replace").strip()
+                return f"{escape(name)} (pid {process.name})"
+        except OSError:  # gone, or another user's
+            continue
+    return None

@@ -1,0 +1,150 @@
+import os
+import signal
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from ltunnel.runtime.loop import Loop, make_event, signals
+
+
+@pytest.fixture
+def loop() -> Iterator[Loop]:
+    loop = Loop()
+    yield loop
+    loop.close()
+
+
+@pytest.fixture
+def event() -> Iterator[int]:
+    fd = make_event()
+    yield fd
+    os.close(fd)
+
+
+def never(_now: float) -> None:
+    return None
+
+
+def test_a_readable_descriptor_reaches_its_handler_with_the_time(loop, event):
+    seen = []
+
+    def handle(now: float) -> None:
+        seen.append((os.eventfd_read(event), now))
+        loop.stop()
+
+    loop.watch(event, handle)
+    os.eventfd_write(event, 7)
+    loop.run(never)
+    ((value, now),) = seen
+    assert value == 7
+    assert now > 0
+
+
+def test_timers_are_called_when_they_asked_to_be(loop):
+    times = []
+
+    def tick(now: float) -> float | None:
+        times.append(now)
+        if len(times) == 3:
+            loop.stop()
+        return now + 0.02
+
+    loop.run(tick)
+    assert times[1] - times[0] >= 0.02
+    assert times[2] - times[1] >= 0.02
+    assert times[2] - times[0] < 1
+
+
+def test_a_handler_can_bring_a_timer_forward(loop, event):
+    """What a handler changes is seen within a tick, although the wait was computed before it."""
+    deadline: list[float | None] = [None]
+    late = []
+
+    def handle(now: float) -> None:
+        os.eventfd_read(event)
+        deadline[0] = now + 0.01
+
+    def tick(now: float) -> float | None:
+        if deadline[0] is not None and now >= deadline[0]:
+            late.append(now - deadline[0])
+            loop.stop()
+        return deadline[0]
+
+    loop.watch(event, handle)
+    os.eventfd_write(event, 1)
+    loop.run(tick)
+    assert 0 <= late[0] < 0.1
+
+
+def test_two_busy_descriptors_take_turns_and_timers_still_run(loop):
+    order: list[str] = []
+    events = {name: make_event() for name in "ab"}
+    ticks = []
+
+    def tick(now: float) -> float | None:
+        ticks.append(now)
+        if len(ticks) == 20:
+            loop.stop()
+        return now
+
+    for name, fd in events.items():
+        os.eventfd_write(fd, 1)  # never read: readable for ever
+        loop.watch(fd, lambda _now, name=name: order.append(name))
+    loop.run(tick)
+    assert len(ticks) == 20
+    assert len(order) > 20  # timers are looked at less often than there is work
+    assert abs(order.count("a") - order.count("b")) <= 1
+    for fd in events.values():
+        os.close(fd)
+
+
+def test_a_handler_may_unwatch_another_that_is_ready_in_the_same_wake(loop):
+    first, second = make_event(), make_event()
+    called = []
+
+    def handle(fd: int, other: int) -> None:
+        called.append(fd)
+        loop.unwatch(other)
+        loop.stop()
+
+    loop.watch(first, lambda _now: handle(first, second))
+    loop.watch(second, lambda _now: handle(second, first))
+    os.eventfd_write(first, 1)
+    os.eventfd_write(second, 1)
+    loop.run(never)
+    assert len(called) == 1
+    os.close(first)
+    os.close(second)
+
+
+def test_a_thread_wakes_the_loop(loop, event):
+    loop.watch(event, lambda _now: loop.stop())
+    timer = threading.Timer(0.02, os.eventfd_write, (event, 1))
+    timer.start()
+    loop.run(never)
+    timer.join()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_arrive_as_events_also_those_sent_before_the_loop_ran(loop, number):
+    seen = []
+
+    def on_signal(got: int) -> None:
+        seen.append(got)
+        loop.stop()
+
+    before = signal.getsignal(number)
+    with signals(loop, on_signal):
+        os.kill(os.getpid(), number)
+        loop.run(never)
+    assert seen == [number]
+    assert signal.getsignal(number) == before
+
+
+def test_a_hangup_is_ignored(loop):
+    with signals(loop, lambda _number: pytest.fail("woken")):
+        os.kill(os.getpid(), signal.SIGHUP)
+        ended = threading.Timer(0.05, loop.stop)
+        loop.run(lambda now: loop.stop())
+        ended.cancel()

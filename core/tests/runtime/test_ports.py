@@ -1,0 +1,59 @@
+import os
+import socket
+
+import pytest
+
+from ltunnel.errors import HostError
+from ltunnel.plugin import PortKind, PortSpec
+from ltunnel.runtime.ports import find_udp_holder, name_address, open_ports
+
+
+def spec(host: str = "127.0.0.1", port: int = 0, kind: PortKind = PortKind.UDP) -> PortSpec:
+    return PortSpec(kind=kind, host=host, port=port)
+
+
+def test_ports_come_open_and_in_order():
+    ports = open_ports([spec(), spec("::1")], "transport_udp")
+    assert [port.local[0] for port in ports] == ["127.0.0.1", "::1"]
+    assert all(port.local[1] for port in ports)
+    for port in ports:
+        port.close()
+
+
+def test_a_port_in_use_is_named_with_who_holds_it():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as holder:
+        holder.bind(("127.0.0.1", 0))
+        number = holder.getsockname()[1]
+        with pytest.raises(HostError) as caught:
+            open_ports([spec(port=number)], "transport_udp")
+    assert f"127.0.0.1:{number} is in use by" in str(caught.value)
+    assert f"(pid {os.getpid()})" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_was_opened_before_a_failure_is_closed():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        number = probe.getsockname()[1]
+    with pytest.raises(HostError):
+        open_ports([spec(port=number), spec("192.0.2.1")], "transport_udp")
+    open_ports([spec(port=number)], "transport_udp")[0].close()
+
+
+def test_an_address_of_another_machine_is_explained():
+    with pytest.raises(HostError, match=r"192\.0\.2\.1 is not an address of this machine.*-l"):
+        open_ports([spec("192.0.2.1", 9000)], "transport_udp")
+
+
+def test_a_kind_that_nobody_can_open_names_the_transport():
+    with pytest.raises(HostError, match=r"transport_odd asks for a port of kind stream"):
+        open_ports([spec(kind=PortKind.STREAM)], "transport_odd")
+
+
+def test_nobody_holds_a_free_port():
+    assert find_udp_holder(0) is None
+
+
+def test_addresses_are_named_as_people_write_them():
+    assert name_address(("192.0.2.1", 9000)) == "192.0.2.1:9000"
+    assert name_address(("2001:db8::1", 9000, 0, 0)) == "[2001:db8::1]:9000"
