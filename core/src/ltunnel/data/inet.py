@@ -134,7 +134,7 @@ def complete_checksum(packet: bytearray, csum_start: int, csum_offset: int) -> N
 
 
 def too_big(packet: bytes, mtu: int, source: bytes) -> bytes | None:
-    """Answer a packet that does not fit with ICMP "fragmentation needed" or ICMPv6 "packet too big" (RFC 1191, 8201)."""
+    """Answer a packet that does not fit: "fragmentation needed" or ICMPv6 "packet too big" (RFC 1191, 8201)."""
     if packet[0] >> 4 == 4:
         return _icmp_error(packet, source, 3, 4, mtu)
     return _icmp_error(packet, source, 2, 0, mtu)

@@ -1,7 +1,8 @@
 """A run of opened rows, joined: checks of what a peer claims about it, and the header that fits what has arrived.
 
 After opening, a run of rows is ``payload ... payload | header | trailer``. The header is that of the whole
-super-packet; where only part of it arrived, lengths, sequence number, identification and flags are brought in line with that part.
+super-packet; where only part of it arrived, lengths, sequence number, identification and flags are brought in line
+with that part.
 Nothing here trusts a peer: whatever does not add up is refused, since the kernel gets the result.
 """
 

@@ -1,7 +1,8 @@
 """Packets on their way out, gathered until a batch is sealed.
 
 A staging area holds packets back to back, each as ``virtio-net header 10 | packet | type 1``. The last byte is the
-frame type of a bundle, so any run of neighbours with one next hop is a bundle's plaintext as it stands: nothing is copied.
+frame type of a bundle, so any run of neighbours with one next hop is a bundle's plaintext as it stands: nothing is
+copied.
 """
 
 from __future__ import annotations

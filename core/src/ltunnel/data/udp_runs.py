@@ -1,8 +1,8 @@
 """Datagrams of one UDP flow joined into one super-packet for the TUN device: one system call instead of dozens.
 
 Joined are neighbours with equal addresses, ports, lengths and type of service, whose checksum the receiving kernel
-shall take from the pseudo-header (NEEDS_CSUM); the last may be shorter. The kernel cuts them again at the socket (or hands
-them over whole to one that asked for UDP_GRO).
+shall take from the pseudo-header (NEEDS_CSUM); the last may be shorter. The kernel cuts them again at the socket (or
+hands them over whole to one that asked for UDP_GRO).
 """
 
 from __future__ import annotations
