@@ -1,0 +1,241 @@
+"""Handshake payloads and control frames: round trip, totality, bounds, and what a newer or a hostile peer may send."""
+
+from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network, ip_interface, ip_network
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ltunnel.errors import WireError
+from ltunnel.wire import fields, frames, tlv
+from ltunnel.wire.frames import Bye, ByeCode, Deny, DenyCode, Frame, PeerEntry, Peers, Ping, Pong, Routes, Welcome
+from ltunnel.wire.payloads import ConfirmPayload, InitPayload, RespPayload, stack_fingerprint
+from ltunnel.wire.text import escape, valid_name
+from ltunnel.wire.types import FrameType
+
+NAMES = st.text(min_size=1, max_size=63).filter(valid_name)
+MTUS = st.integers(576, 65535)
+INTERFACES = st.one_of(
+    st.builds(lambda ip, length: IPv4Interface((ip, length)), st.ip_addresses(v=4), st.integers(0, 32)),
+    st.builds(lambda ip, length: IPv6Interface((ip, length)), st.ip_addresses(v=6), st.integers(0, 128)),
+)
+NETWORKS = st.one_of(
+    st.builds(lambda ip, length: IPv4Network((ip, length), strict=False), st.ip_addresses(v=4), st.integers(0, 32)),
+    st.builds(lambda ip, length: IPv6Network((ip, length), strict=False), st.ip_addresses(v=6), st.integers(0, 128)),
+)
+ADDRESS_LISTS = st.lists(INTERFACES, max_size=8).map(tuple)
+NETWORK_LISTS = st.lists(NETWORKS, max_size=24).map(tuple)
+ASCII = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1, max_size=32)
+REASONS = st.text(max_size=50).map(lambda text: escape(text, limit=60))
+TOKENS = st.binary(min_size=8, max_size=8)
+PEERS = st.builds(
+    PeerEntry,
+    st.binary(min_size=32, max_size=32),
+    st.text(min_size=1, max_size=10).filter(valid_name),
+    st.lists(INTERFACES, max_size=2).map(tuple),
+)
+
+FRAMES = st.one_of(
+    st.builds(Ping, TOKENS, st.integers(0, 1400)),
+    st.builds(Pong, TOKENS, st.integers(0, 1400)),
+    st.builds(
+        Welcome,
+        name=NAMES,
+        mtu=MTUS,
+        addresses=ADDRESS_LISTS,
+        networks=NETWORK_LISTS,
+        hub_addresses=ADDRESS_LISTS,
+        isolated=st.booleans(),
+    ),
+    st.builds(Peers, st.lists(PEERS, max_size=8).map(tuple)),
+    st.builds(Routes, NETWORK_LISTS),
+    st.builds(Deny, st.sampled_from(DenyCode), REASONS),
+    st.builds(Bye, st.sampled_from(ByeCode), REASONS),
+)
+CONFIRMS = st.builds(
+    ConfirmPayload,
+    name=NAMES,
+    mtu=MTUS,
+    addresses=ADDRESS_LISTS,
+    routes=NETWORK_LISTS,
+    stack=st.lists(ASCII, max_size=8).map(tuple),
+)
+
+WELCOME = Welcome(name="hub", mtu=1400)
+
+
+@given(FRAMES)
+def test_frames_round_trip(frame: Frame) -> None:
+    body = frame.pack()
+    assert frames.parse_frame(frame.TYPE, body) == frame
+    assert isinstance(frame, Ping | Pong) or len(body) <= tlv.MAX_BODY
+
+
+@given(st.integers(0, 255), st.binary(max_size=1400))
+def test_any_bytes_give_a_frame_or_a_wire_error(frame_type: int, body: bytes) -> None:
+    try:
+        frame = frames.parse_frame(frame_type, body)
+    except WireError:
+        return
+    assert frame_type == frame.TYPE
+
+
+@given(FRAMES, st.lists(st.tuples(st.integers(0, 1400), st.integers(0, 255)), max_size=3), st.integers(0, 1400))
+def test_any_change_gives_a_frame_or_a_wire_error(frame: Frame, changes: list[tuple[int, int]], length: int) -> None:
+    body = bytearray(frame.pack())
+    for position, value in changes:
+        if body:
+            body[position % len(body)] = value
+    for changed in (bytes(body), bytes(body[:length])):
+        try:
+            parsed = frames.parse_frame(frame.TYPE, changed)
+        except WireError:
+            continue
+        assert type(parsed) is type(frame)
+
+
+@pytest.mark.parametrize("kind", [FrameType.PADDING, FrameType.ROW, FrameType.BUNDLE, FrameType.PUNCH, 0x7F, 0xFF])
+def test_what_is_no_control_frame(kind: int) -> None:
+    with pytest.raises(WireError, match=f"type {kind}"):
+        frames.parse_frame(kind, b"")
+
+
+@given(CONFIRMS)
+def test_confirm_round_trip(payload: ConfirmPayload) -> None:
+    data = payload.pack()
+    assert len(data) <= 1152
+    assert ConfirmPayload.parse(data) == payload
+
+
+@given(st.binary(max_size=1400))
+def test_any_bytes_give_a_payload_or_a_wire_error(data: bytes) -> None:
+    try:
+        payload = ConfirmPayload.parse(data)
+    except WireError:
+        pass
+    else:
+        assert valid_name(payload.name)
+    for kind, size in ((InitPayload, 56), (RespPayload, 16)):
+        if len(data) == size:
+            kind.parse(data)
+        else:
+            with pytest.raises(WireError, match="payload of"):
+                kind.parse(data)
+
+
+@given(st.integers(0, 2**64 - 1), st.binary(min_size=16, max_size=16), st.integers(0, 255))
+def test_init_and_resp_round_trip(time_ns: int, stack: bytes, version: int) -> None:
+    payload = InitPayload(time_ns, stack, version)
+    data = payload.pack()
+    assert len(data) == 56
+    assert InitPayload.parse(data) == payload
+    assert RespPayload.parse(RespPayload(stack).pack()) == RespPayload(stack)
+
+
+def test_a_later_version_may_use_the_zeros_of_init() -> None:
+    data = bytearray(InitPayload(1, bytes(16), version=2).pack())
+    data[9:16] = b"\xff" * 7
+    data[32:] = b"\xff" * 24
+    assert InitPayload.parse(bytes(data)) == InitPayload(1, bytes(16), version=2)
+
+
+def test_fingerprints() -> None:
+    assert stack_fingerprint(["b", "a"]) == stack_fingerprint(("a", "b"))
+    assert len({stack_fingerprint(stack) for stack in ([], ["a"], ["a", "b"], ["ab"], ["a", "a"])}) == 5
+    assert len(stack_fingerprint([])) == 16
+    for kind in (lambda stack: InitPayload(0, stack), RespPayload):
+        with pytest.raises(ValueError, match="16 bytes"):
+            kind(bytes(15)).pack()
+
+
+def test_everything_at_its_largest_fits() -> None:
+    addresses = tuple(ip_interface(f"2001:db8::{n}/128") for n in range(8))
+    networks = tuple(ip_network(f"2001:db8:{n}::/48") for n in range(24))
+    name = "x" * 63
+    confirm = ConfirmPayload(name=name, mtu=65535, addresses=addresses, routes=networks, stack=("y" * 32,) * 8)
+    welcome = Welcome(name=name, mtu=65535, addresses=addresses, networks=networks, hub_addresses=addresses)
+    assert max(len(confirm.pack()), len(welcome.pack())) <= tlv.MAX_BODY
+    assert ConfirmPayload.parse(confirm.pack()) == confirm
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        Welcome(name="", mtu=1400),
+        Welcome(name="x" * 64, mtu=1400),
+        Welcome(name="a\x1bb", mtu=1400),
+        Welcome(name="hub", mtu=575),
+        Welcome(name="hub", mtu=65536),
+        Welcome(name="hub", mtu=1400, addresses=(ip_interface("10.0.0.1/24"),) * 9),
+        Routes((ip_network("10.0.0.0/8"),) * 25),
+        Peers((PeerEntry(bytes(31), "a"),)),
+        Peers((PeerEntry(bytes(32), "a"),) * 17),
+        Peers((PeerEntry(bytes(32), "x" * 63),) * 12),
+        Ping(bytes(7)),
+        ConfirmPayload(name="a", mtu=1400, stack=("x" * 33,)),
+        ConfirmPayload(name="a", mtu=1400, stack=("ü",)),
+        ConfirmPayload(name="a", mtu=1400, stack=("a",) * 9),
+    ],
+)
+def test_what_a_reader_would_refuse_is_not_sent(frame: Frame | ConfirmPayload) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        frame.pack()
+
+
+@pytest.mark.parametrize(
+    ("entry", "problem"),
+    [
+        ((fields.Field.NAME, b"a\x1bb"), "not printable"),
+        ((fields.Field.NAME, "a\u202eb".encode()), "not printable"),
+        ((fields.Field.NAME, b"\xff"), "not UTF-8"),
+        ((fields.Field.MTU, b"\x00\x44"), "MTU 68"),
+        ((fields.Field.STACK, b"a\nb"), "printable ASCII"),
+        ((fields.Field.STACK, b"\xc3\xbc"), "printable ASCII"),
+        ((fields.Field.ADDRESS, b"\x21\x0a\x00\x00\x01"), "not an address"),
+        ((fields.Field.NETWORK, b"\x08\x0a\x00\x00\x01"), "host bits"),
+    ],
+)
+def test_what_a_hostile_node_may_put_into_confirm(entry: tuple[int, bytes], problem: str) -> None:
+    entries = {fields.Field.NAME: b"node", fields.Field.MTU: b"\x05\x78"} | dict([entry])
+    data = b"".join(bytes((kind,)) + len(value).to_bytes(2, "big") + value for kind, value in entries.items())
+    with pytest.raises(WireError, match=problem):
+        ConfirmPayload.parse(data)
+
+
+def test_reasons_are_safe_to_print() -> None:
+    text = "no\x1b]0;title\x07 \u202eway\n"
+    for frame in (Deny(DenyCode.FULL, text), Bye(ByeCode.STOPPED, text)):
+        parsed = frames.parse_frame(frame.TYPE, frame.pack())
+        assert isinstance(parsed, Deny | Bye)
+        assert parsed.text == r"no\x1b]0;title\x07 \u202eway\x0a"
+
+
+def test_long_reasons_are_cut_between_characters() -> None:
+    parsed = Deny.parse(Deny(DenyCode.FULL, "ü" * 150 + "\ud800").pack())
+    assert parsed.text == "ü" * 100
+    assert Deny.parse(Deny(DenyCode.FULL, "x" + "ü" * 150).pack()).text == "x" + "ü" * 99
+
+
+def test_unknown_codes_read_as_other() -> None:
+    assert Deny.parse(b"\x0a\x00\x01\xfe") == Deny(DenyCode.OTHER)
+    assert Bye.parse(b"\x0a\x00\x01\xfe") == Bye(ByeCode.OTHER)
+
+
+def test_a_newer_hub_may_say_more() -> None:
+    """Optional entries are skipped and unknown flags ignored; entries that must be understood are refused."""
+    body = WELCOME.pack()
+    assert Welcome.parse(body + b"\x90\x00\x02ab") == WELCOME
+    assert Welcome.parse(body[:-1] + b"\xfe") == WELCOME
+    with pytest.raises(WireError, match="unknown entry"):
+        Welcome.parse(body + b"\x10\x00\x02ab")
+
+
+def test_ping_and_pong() -> None:
+    assert Ping(b"12345678", 4).pack() == b"12345678\0\0\0\0"
+    assert Ping.parse(b"12345678\0\0\0\0") == Ping(b"12345678", 4)
+    assert len(Ping(b"12345678", 1300).pack()) == len(Pong(b"12345678", 1300).pack())
+    assert not isinstance(Pong(bytes(8)), Ping)
+    with pytest.raises(WireError, match="not zero"):
+        Ping.parse(b"12345678\0\0\0\1")
+    with pytest.raises(WireError, match="7 bytes"):
+        Pong.parse(bytes(7))
