@@ -85,8 +85,8 @@ class Host:
         """Load nftables rules, or list them: the text is what `nft -f -` reads. Returns what it prints."""
         return self.run("nft", "-f", "-", text=rules).stdout
 
-    def offload(self, device: str, **features: bool) -> None:
-        """Switch offloads by ethtool's short names: ``tso=False, gso=False, gro=True``."""
+    def offload(self, device: str, features: Mapping[str, bool]) -> None:
+        """Switch offloads by the names that ethtool knows them by: ``{"tso": False, "gso": False, "gro": True}``."""
         words = [word for name, on in features.items() for word in (name, "on" if on else "off")]
         self.run("ethtool", "-K", device, *words)
 

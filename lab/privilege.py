@@ -33,7 +33,7 @@ def become_root() -> None:
         if os.environ.get(_INSIDE):
             _private_run()
         return
-    if os.environ.get(_INSIDE) or not _user_namespaces_work():
+    if os.environ.get(_INSIDE) or not user_namespaces_work():
         sys.exit("This needs root, and the system allows no user namespaces (unshare -Urnm): run it with sudo.")
     unshare = ["unshare", "--user", "--map-root-user", "--net", "--mount"]
     os.execvpe("unshare", [*unshare, sys.executable, *sys.orig_argv[1:]], os.environ | {_INSIDE: "1"})
@@ -45,7 +45,8 @@ def _may_administer() -> bool:
     return bool(effective >> _CAP_SYS_ADMIN & 1 and effective >> _CAP_NET_ADMIN & 1)
 
 
-def _user_namespaces_work() -> bool:
+def user_namespaces_work() -> bool:
+    """Whether this process may make itself root in a user namespace."""
     try:
         subprocess.run(["unshare", "-Urnm", "true"], check=True, capture_output=True, timeout=10)
     except (OSError, subprocess.SubprocessError):

@@ -1,0 +1,5 @@
+"""More VPNs, as Debian packages them: measured with ``PEERS=all``."""
+
+from bench.peers import Peer
+
+OTHERS: tuple[type[Peer], ...] = ()

@@ -1,0 +1,98 @@
+"""What comes out: a table for people, JSON for programs."""
+
+import json
+import os
+import platform
+import time
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from bench.goals import GOALS, SELF, Medians
+from bench.measures import ROWS
+
+Samples = dict[str, dict[str, list[float]]]
+"""Row, then peer, then one figure per round."""
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def medians(samples: Samples) -> Medians:
+    """Return the median over the rounds."""
+    return {row: {peer: median(figures) for peer, figures in peers.items()} for row, peers in samples.items()}
+
+
+def table(samples: Samples, peers: Sequence[str], rounds: int) -> Table:
+    """Lay the medians out: a line per row, a column per peer, then ltunnel's ratios and its goals."""
+    middle = medians(samples)
+    references = [peer for peer in ("wireguard-go", "veth") if peer in peers]
+    grid = Table(title=f"medians of {rounds} interleaved rounds", title_justify="left")
+    grid.add_column("measure")
+    grid.add_column("unit")
+    for peer in peers:
+        grid.add_column(peer, justify="right")
+    for reference in references:
+        grid.add_column(f"{SELF} / {reference}", justify="right")
+    grid.add_column("goals")
+    for key, row in ROWS.items():
+        figures = middle.get(key, {})
+        cells = [f"{figures[peer]:.{row.digits}f}" if peer in figures else "-" for peer in peers]
+        grid.add_row(
+            row.title, row.unit, *cells, *(_ratio(figures, other) for other in references), _goals(key, middle)
+        )
+    return grid
+
+
+def save(samples: Samples, peers: Sequence[str], absent: dict[str, str], rounds: int, seconds: int) -> Path:
+    """Write everything that was measured, with the machine that it was measured on. Returns the file."""
+    middle = medians(samples)
+    content: dict[str, Any] = {
+        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "version": version("ltunnel"),
+        "machine": {
+            "kernel": platform.release(),
+            "python": platform.python_version(),
+            "processor": _processor(),
+            "cores": os.cpu_count(),
+        },
+        "rounds": rounds,
+        "seconds": seconds,
+        "peers": list(peers),
+        "absent": absent,
+        "rows": {key: {"title": row.title, "unit": row.unit} for key, row in ROWS.items()},
+        "medians": middle,
+        "samples": samples,
+        "goals": [{"row": goal.row, "goal": goal.text(), "reached": goal.reached(middle)} for goal in GOALS],
+    }
+    RESULTS.mkdir(exist_ok=True)
+    file = RESULTS / f"{time.strftime('%Y%m%d-%H%M%S')}.json"
+    file.write_text(json.dumps(content, indent=1) + "\n")
+    return file
+
+
+def _ratio(figures: Any, other: str) -> str:
+    if SELF not in figures or not figures.get(other):
+        return "-"
+    return f"{figures[SELF] / figures[other]:.2f}"
+
+
+def _goals(row: str, middle: Medians) -> Text:
+    lines = Text()
+    for goal in (goal for goal in GOALS if goal.row == row):
+        word, style = {True: ("reached", "green"), False: ("missed", "red"), None: ("not measured", "dim")}[
+            goal.reached(middle)
+        ]
+        lines.append("\n" if lines else "").append(f"{goal.text()} ").append(word, style)
+    return lines
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
