@@ -8,9 +8,10 @@ from collections.abc import Iterable
 from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
 from typing import NamedTuple
 
+from ltunnel.wire.text import NAME_LIMIT, valid_name
+
 TunnelAddress = IPv4Interface | IPv6Interface
 
-NAME_BYTES = 63
 _DEVICE_NAME_BYTES = 15  # IFNAMSIZ without its final zero
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
 _HOSTNAME_LIMIT = 253
@@ -134,11 +135,11 @@ def _unusable(address: TunnelAddress) -> str | None:
 
 
 def read_name(value: object) -> str:
-    """Read a name for people: 1 to 63 bytes of printable UTF-8."""
+    """Read a name for people, by the rules that peers hold each other to."""
     if not isinstance(value, str):
         raise ValueError("should be text")
-    if not value or not value.isprintable() or len(value.encode()) > NAME_BYTES:
-        raise ValueError(f"should be 1 to {NAME_BYTES} bytes of printable text")
+    if not valid_name(value):
+        raise ValueError(f"should be 1 to {NAME_LIMIT} bytes of printable text, without a blank at either end")
     return value
 
 

@@ -12,7 +12,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidat
 from pydantic_core import PydanticCustomError
 
 from ltunnel.config.fields import (
-    NAME_BYTES,
     HostPort,
     TunnelAddress,
     read_device_name,
@@ -25,6 +24,7 @@ from ltunnel.config.fields import (
     refuse_bool,
 )
 from ltunnel.constants import DEFAULT_MTU, MIN_MTU_IPV4, MIN_MTU_IPV6
+from ltunnel.wire.text import NAME_LIMIT, valid_name
 
 MAX_MTU = 65_000
 RULE = "ltunnel_rule"
@@ -46,8 +46,8 @@ class Mode(Enum):
 
 def _own_name() -> str:
     """Return the machine's name, cut to what a name may be."""
-    name = "".join(char for char in socket.gethostname() if char.isprintable())
-    return name.encode()[:NAME_BYTES].decode(errors="ignore") or "unnamed"
+    name = socket.gethostname().encode(errors="replace")[:NAME_LIMIT].decode(errors="ignore").strip()
+    return name if valid_name(name) else "unnamed"
 
 
 def _tunnel_default(data: dict[str, Any]) -> tuple[TunnelAddress, ...]:

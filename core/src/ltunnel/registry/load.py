@@ -76,7 +76,7 @@ def _identity(entry: Entry, info: object) -> PluginInfo:
         case _:
             raise PluginRefusedError(entry, f"states no plugin API version: {printable(repr(info.api))}")
     if major != API_VERSION[0] or minor > API_VERSION[1]:
-        reason = f"is written for plugin API {major}.{minor}, and this ltunnel has {API_VERSION[0]}.{API_VERSION[1]}"
+        reason = f"written for plugin API {major}.{minor}, and this ltunnel has {API_VERSION[0]}.{API_VERSION[1]}"
         raise PluginRefusedError(entry, reason, Status.INCOMPATIBLE)
     return info
 

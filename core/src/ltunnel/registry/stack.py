@@ -102,7 +102,7 @@ def find(name: str, selection: Selection, entries: Entries) -> Entry:
     (entry,) = candidates
     if name in selection.disabled:
         kinds = " and ".join(kind.value for kind in selection.kinds(name))
-        raise PluginRefusedError(entry, f"is selected as {kinds}, but listed in disable_plugins", Status.DISABLED)
+        raise PluginRefusedError(entry, f"selected as {kinds}, but listed in disable_plugins", Status.DISABLED)
     return entry
 
 
@@ -111,21 +111,21 @@ def as_kind(plugin: Plugin, kind: Kind) -> Descriptor:
     descriptor = plugin.descriptors.get(kind)
     if descriptor is None:
         others = " and ".join(other.value for other in plugin.descriptors)
-        raise PluginRefusedError(plugin.entry, f"is selected as {kind.value}, but provides {others}")
+        raise PluginRefusedError(plugin.entry, f"selected as {kind.value}, but provides {others}")
     return descriptor
 
 
 def conflict(candidates: Sequence[Entry]) -> str:
     """Say which distributions compete for a name."""
     providers = " and ".join(entry.provider for entry in candidates)
-    return f"is provided more than once, by {providers}; uninstall all but one"
+    return f"provided more than once, by {providers}; uninstall all but one"
 
 
 def absence(name: str, entries: Entries) -> str:
     """Say that a plugin is not installed, and what may have been meant or gone wrong."""
-    reason = "is not installed: no distribution provides it"
+    reason = "not installed: no distribution provides it"
     if not entries.all:
-        reason = "is not installed, nor is any other; pip install 'ltunnel[standard]' brings the usual ones"
+        reason = "not installed, nor is any other; pip install 'ltunnel[standard]' brings the usual ones"
     close = difflib.get_close_matches(name, entries.names(), n=1)
     if close:
         reason += f"; did you mean {close[0]}?"

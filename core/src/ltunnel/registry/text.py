@@ -1,13 +1,13 @@
 """Texts of others, made safe to print in one line."""
 
+from ltunnel.wire.text import escape
+
 _LIMIT = 300
 
 
 def printable(text: str, limit: int = _LIMIT) -> str:
-    """Collapse whitespace, escape what does not print, cut what is longer than `limit` characters."""
-    line = " ".join(text.split())
-    line = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
-    return line if len(line) <= limit else line[: limit - 3] + "..."
+    """Return text on one line, with what does not print escaped, cut to about `limit` characters."""
+    return escape(" ".join(text.split()), limit)
 
 
 def one_line(error: BaseException) -> str:

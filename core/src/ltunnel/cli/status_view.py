@@ -1,0 +1,114 @@
+"""A status answer for people. Some of what it holds was said by peers: it is escaped."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.filesize import decimal
+from rich.text import Text
+
+from ltunnel.cli.output import table
+from ltunnel.registry.text import printable
+
+_COLOURS = {"up": "green", "established": "green", "connecting": "yellow", "denied": "red", "expired": "red"}
+_MINUTE, _HOUR, _DAY = 60, 3600, 86_400
+
+
+def view(answer: Mapping[str, Any]) -> RenderableType:
+    """Return a few lines about the node and a table of its peers."""
+    lines = [_title(answer), _stack(answer), _device(answer.get("tun") or {}), _traffic(answer)]
+    if answer.get("reason"):
+        lines.append(Text(printable(str(answer["reason"])), style="red"))
+    return Group(*lines, _peers(answer.get("peers") or ()))
+
+
+def _title(answer: Mapping[str, Any]) -> Text:
+    state = str(answer.get("state", ""))
+    return Text.assemble(
+        (f"{_word(answer, 'role')} {_word(answer, 'name')}", "bold"),
+        f" of network {_word(answer, 'network')}: ",
+        (state, _COLOURS.get(state, "")),
+        f", running for {duration(answer.get('uptime'))} (ltunnel {_word(answer, 'version')})",
+    )
+
+
+def _stack(answer: Mapping[str, Any]) -> Text:
+    stack = answer.get("stack") or {}
+    names = ", ".join(map(str, [*stack.get("transports", ()), stack.get("cipher", "")]))
+    if answer.get("encrypted"):
+        return Text(f"stack {names}; key check {_word(answer, 'key_check')}")
+    return Text.assemble(f"stack {names}; ", ("NOT ENCRYPTED: no key was given", "bold red"))
+
+
+def _device(tun: Mapping[str, Any]) -> Text:
+    addresses = " ".join(map(str, tun.get("addresses", ())))
+    offload = "with" if tun.get("offload") else "without"
+    return Text(f"device {_word(tun, 'name')} {addresses} mtu {_word(tun, 'mtu')}, {offload} offloads")
+
+
+def _traffic(answer: Mapping[str, Any]) -> Text:
+    counters = answer.get("counters") or {}
+    dropped = _drops(answer.get("drops"))
+    return Text(f"{_amounts(counters)}, dropped {dropped}" if dropped else _amounts(counters))
+
+
+def _amounts(counters: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{verb} {decimal(int(counters.get(f'{way}_bytes', 0)))} in {counters.get(f'{way}_packets', 0)} packets"
+        for verb, way in (("received", "rx"), ("sent", "tx"))
+    )
+
+
+def _peers(peers: Any) -> RenderableType:
+    if not peers:
+        return Text("no peers")
+    rows = table(
+        "peer", "address", "endpoint", "transport", "state", ">handshake", ">heard", ">rtt", ">received", ">packets",
+        ">sent", ">packets", "drops",
+    )  # fmt: skip
+    for peer in peers:
+        state = str(peer.get("state", ""))
+        rtt = peer.get("rtt_ms")
+        rows.add_row(
+            _word(peer, "name") or str(peer.get("key", ""))[:8],
+            "\n".join(map(str, peer.get("addresses", ()))),
+            _word(peer, "endpoint"),
+            _word(peer, "transport"),
+            Text(state, style=_COLOURS.get(state, "")),
+            _ago(peer.get("last_handshake")),
+            _ago(peer.get("last_seen")),
+            "" if rtt is None else f"{rtt:.1f} ms",
+            decimal(int(peer.get("rx_bytes", 0))),
+            str(peer.get("rx_packets", 0)),
+            decimal(int(peer.get("tx_bytes", 0))),
+            str(peer.get("tx_packets", 0)),
+            _drops(peer.get("drops")),
+        )
+    return rows
+
+
+def _word(values: Mapping[str, Any], name: str) -> str:
+    value = values.get(name)
+    return "" if value is None else printable(str(value))
+
+
+def _drops(drops: Any) -> str:
+    return ", ".join(f"{reason} {count}" for reason, count in (drops or {}).items())
+
+
+def _ago(seconds: float | None) -> str:
+    return "never" if seconds is None else f"{duration(seconds)} ago"
+
+
+def duration(seconds: float | None) -> str:
+    """Return seconds in the one or two units that matter: ``5 s``, ``2 min``, ``3 h 5 min``, ``4 d 2 h``."""
+    if seconds is None:
+        return "some time"
+    whole = int(seconds)
+    if whole < _MINUTE:
+        return f"{whole} s"
+    if whole < _HOUR:
+        return f"{whole // _MINUTE} min"
+    if whole < _DAY:
+        return f"{whole // _HOUR} h {whole % _HOUR // _MINUTE} min"
+    return f"{whole // _DAY} d {whole % _DAY // _HOUR} h"
