@@ -1,0 +1,157 @@
+"""What the demo tells, step by step. Each step uses the programs as a user would, inside namespaces."""
+
+import sys
+import time
+
+from demo.screen import Screen, Step, amount, curve
+from lab import Host, Lab, LabError, ProgramError, Tunnel, become_root, missing_ability, traffic
+from lab.tunnel import PROGRAM, Status
+
+HUB_OUTER, ALICE_OUTER, BOB_OUTER = "198.51.100.2", "203.0.113.2", "192.0.2.2"
+HUB, ALICE, BOB = "10.0.0.1", "10.0.0.2", "10.0.0.3"
+HUB6, ALICE6, BOB6 = "fd00::1", "fd00::2", "fd00::3"
+SECONDS = 4
+"""Length of each bulk transfer."""
+
+PICTURE = f"""\
+   alice {ALICE_OUTER} ──┐
+                       ├── internet ── {HUB_OUTER} hub
+   bob   {BOB_OUTER} ────┘
+
+   in the tunnel: hub {HUB}, alice {ALICE}, bob {BOB}, and {HUB6}, {ALICE6}, {BOB6}"""
+
+
+def tell() -> int:
+    """Tell it all. Returns the exit code."""
+    become_root()
+    if reason := missing_ability():
+        sys.exit(f"The demo cannot run: {reason}.")
+    screen = Screen()
+    began = time.monotonic()
+    lab = Lab()
+    with lab:
+        try:
+            _tell(screen, lab)
+        except (LabError, ProgramError) as error:
+            logs = [(program.name, program.last_lines()) for host in lab.hosts.values() for program in host.programs]
+            screen.failure(str(error).partition("\n")[0], logs)
+            return 1
+    screen.console.print(f"all of it is removed again; {time.monotonic() - began:.0f} s in all", style="dim")
+    return 0
+
+
+def _tell(screen: Screen, lab: Lab) -> None:
+    screen.title("ltunnel: a hub and two nodes", PICTURE)
+    with screen.step("a small internet out of network namespaces") as step:
+        hub_host, alice_host, bob_host = (lab.host(name, ipv6=True) for name in ("hub", "alice", "bob"))
+        for host, outer in ((hub_host, HUB_OUTER), (alice_host, ALICE_OUTER), (bob_host, BOB_OUTER)):
+            lab.attach(host, f"{outer}/24")
+        step.say(f"{len(lab.hosts)} namespaces; alice pings the hub's public address: {_ping(alice_host, HUB_OUTER)}")
+
+    key = hub_host.run(PROGRAM, "genkey").stdout.strip()
+    with screen.step("the hub:   ltunnel -m server -l 0.0.0.0:9000 -t 10.0.0.1/24,fd00::1/64 -k KEY") as step:
+        hub = Tunnel.hub(hub_host, f"{HUB}/24", f"{HUB6}/64", key=key)
+        _describe(step, hub.wait_up())
+
+    nodes: list[Tunnel] = []
+    for host, address, address6 in ((alice_host, ALICE, ALICE6), (bob_host, BOB, BOB6)):
+        name = f"{host.name}:".ljust(6)
+        with screen.step(
+            f"{name}     ltunnel -m client -r {HUB_OUTER}:9000 -t {address}/24,{address6}/64 -k KEY"
+        ) as step:
+            node = Tunnel.node(host, HUB_OUTER, f"{address}/24", f"{address6}/64", key=key)
+            status = node.wait_up()
+            nodes.append(node)
+            _describe(step, status)
+            step.say(f"handshake with {_first_peer(status)} done")
+    alice, bob = nodes
+
+    with screen.step("pings through the tunnel") as step:
+        pairs = ((alice_host, HUB), (bob_host, HUB), (alice_host, BOB), (bob_host, ALICE6), (alice_host, HUB6))
+        for host, target in pairs:
+            step.going_on(f"{host.name} → {target}")
+            step.say(f"{host.name:<5} → {target:<9} {_ping(host, target)}")
+
+    totals = [
+        _bulk(screen, f"{name}, one TCP stream for {SECONDS} s", source, target, address)
+        for name, source, target, address in (
+            ("alice → hub", alice_host, hub_host, HUB),
+            ("alice → hub → bob", alice_host, bob_host, BOB),
+        )
+    ]
+
+    with screen.step("what the hub counted:   ltunnel status --json"):
+        answer = hub.run("status", "--json")
+        if answer.returncode:
+            raise ProgramError(f"ltunnel status: {answer.stderr.strip()}")
+        status = hub.status()
+    _show_counters(screen, status)
+    _expect_clean(hub, alice, bob)
+
+    with screen.step("all three end on SIGTERM"):
+        for tunnel in (alice, bob, hub):
+            if code := tunnel.program.stop():
+                raise ProgramError(f"{tunnel.program.name} ended with {code} on SIGTERM")
+    screen.success(
+        f"two nodes and a hub, sealed with {status['stack']['cipher']}; "
+        f"{totals[0]:.2f} Gbit/s to the hub, {totals[1]:.2f} Gbit/s from node to node through it"
+    )
+
+
+def _describe(step: Step, status: Status) -> None:
+    tun = status["tun"]
+    addresses = " ".join(tun["addresses"])
+    offload = "with" if tun["offload"] else "without"
+    step.say(f"{tun['name']} {addresses} mtu {tun['mtu']}, {offload} offloads; key check {status['key_check']}")
+
+
+def _first_peer(status: Status) -> str:
+    peer = status["peers"][0]
+    return f"{peer['name']} at {peer['endpoint']} ({peer['transport']}, key {peer['key'][:16]}…)"
+
+
+def _ping(host: Host, target: str) -> str:
+    result = traffic.ping(host, target, count=5, interval=0.1)
+    if result.received < result.sent:
+        raise LabError(f"{host.name} got {result.received} of {result.sent} answers from {target}")
+    return f"{result.received} of {result.sent} answers, {result.average:.2f} ms on average"
+
+
+def _bulk(screen: Screen, title: str, source: Host, target: Host, address: str) -> float:
+    with screen.step(title) as step:
+        rates: list[float] = []
+
+        def seen(rate: float) -> None:
+            rates.append(rate)
+            step.going_on(f"{curve(rates)} {rate:.2f} Gbit/s")
+
+        traffic.serve(target)
+        total = traffic.watch(source, address, SECONDS, seen)
+        step.say(f"{curve(rates)} {total:.2f} Gbit/s, {amount(total / 8 * 1e9 * SECONDS)}")
+    return total
+
+
+def _show_counters(screen: Screen, status: Status) -> None:
+    rows = [
+        (
+            peer["name"],
+            " ".join(peer["addresses"]),
+            peer["endpoint"],
+            peer["state"],
+            f"{peer['last_handshake']:.0f} s ago",
+            amount(peer["rx_bytes"]),
+            amount(peer["tx_bytes"]),
+            f"{peer['rx_packets'] + peer['tx_packets']}",
+            ", ".join(f"{reason} {count}" for reason, count in peer["drops"].items()) or "none",
+        )
+        for peer in status["peers"]
+    ]
+    columns = ("peer", "addresses", "endpoint", "state", ">handshake", ">received", ">sent", ">packets", "drops")
+    screen.table("the hub's peers", columns, rows)
+
+
+def _expect_clean(*tunnels: Tunnel) -> None:
+    """Fail if a program complained: a demo that hides errors is none."""
+    for tunnel in tunnels:
+        if "Traceback" in tunnel.program.output():
+            raise ProgramError(f"{tunnel.program.name} had an exception")
