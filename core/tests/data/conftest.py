@@ -1,0 +1,180 @@
+"""Two or more ends of the data path with fixed keys, joined by a list of datagrams that a test may tamper with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from ipaddress import ip_address, ip_interface
+
+import pytest
+
+from ltunnel.data.deliver import Delivery
+from ltunnel.data.inbound import Inbound
+from ltunnel.data.local import Local
+from ltunnel.data.outbound import Outbound
+from ltunnel.data.refuse import Refusals
+from ltunnel.session import Epoch, Fib, Path, Peer, Stats
+from ltunnel.testing.tun import SimTun
+from ltunnel_crypto_aesgcm import AesGcm
+from ltunnel_transport_udp import UdpTransport
+
+NOW = 1000.0
+
+
+class WirePort:
+    """A port whose datagrams are a list: `sent` goes out, `arrived` comes in, joined as UDP_GRO joins if `gro`."""
+
+    def __init__(self, local: tuple[str, int]) -> None:
+        self.local = local
+        self.sent: list[tuple[tuple[str, int], bytes]] = []
+        self.arrived: list[tuple[tuple[str, int], bytes]] = []
+        self.calls = 0
+        self.gro = True
+        self.full = False
+
+    def send(self, buf: memoryview, start: int, end: int, seg: int, to: tuple[str, int]) -> bool:
+        assert start < end <= start + 64 * seg
+        assert end - start <= 65_507
+        if self.full:
+            return False
+        self.calls += 1
+        self.sent += [(to, bytes(buf[at : min(at + seg, end)])) for at in range(start, end, seg)]
+        return True
+
+    def recv(self, buf: memoryview, pos: int) -> tuple[int, int, int, tuple[str, int]]:
+        if not self.arrived:
+            raise BlockingIOError
+        source, first = self.arrived.pop(0)
+        data = first
+        count = 1
+        while self.gro and self.arrived and count < 64 and len(data) < 64_000:
+            other, following = self.arrived[0]
+            if other != source or len(following) > len(first):
+                break
+            data += following
+            count += 1
+            self.arrived.pop(0)
+            if len(following) < len(first):
+                break
+        buf[pos : pos + len(data)] = data
+        return pos, pos + len(data), len(first), source
+
+
+class Recorder:
+    """A control side that writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.sessions: dict[int, Epoch] = {}
+        self.datagrams: list[bytes] = []
+        self.frames: list[tuple[int, bytes]] = []
+        self.notices: list[tuple[object, bool]] = []
+
+    def receive(self, transport: int, flow: object, data: bytes, now: float) -> None:
+        self.datagrams.append(data)
+
+    def receive_frame(
+        self, epoch: Epoch, frame_type: int, body: bytes, transport: int, flow: object, size: int, now: float
+    ) -> None:
+        self.frames.append((frame_type, body))
+
+    def notice(self, epoch: Epoch, transport: int, flow: object, size: int, newest: bool, now: float) -> None:
+        self.notices.append((flow, newest))
+
+
+class End:
+    """One machine: TUN, port, data path."""
+
+    def __init__(self, addresses: Sequence[str], endpoint: str, *, mtu: int, hub: bool, isolated: bool) -> None:
+        self.addresses = addresses
+        self.endpoint = (endpoint, 9000)
+        self.tun = SimTun(mtu=mtu, answers=False)
+        self.tun.uso = True
+        self.port = WirePort(self.endpoint)
+        self.transport = UdpTransport(self.port)
+        self.control = Recorder()
+        self.fib = Fib()
+        self.stats = Stats()
+        self.mtu = mtu
+        local = Local([ip_interface(address) for address in addresses])
+        refusals = Refusals(local, self.stats)
+        self.outbound = Outbound(self.tun, self.fib, (self.transport,), local, refusals, self.stats, mtu)
+        delivery = Delivery(self.tun, self.outbound, local, refusals, self.stats, forwards=hub, isolated=isolated)
+        self.inbound = Inbound((self.transport,), self.control, delivery, self.stats)
+
+    def pump(self) -> list[tuple[tuple[str, int], bytes]]:
+        """Send all that the TUN has; return the datagrams."""
+        while self.outbound.pump(NOW):
+            pass
+        sent, self.port.sent = self.port.sent, []
+        return sent
+
+    def take(self, source: End, datagrams: Sequence[bytes]) -> list[tuple[tuple[str, int], bytes]]:
+        """Receive datagrams from another end; return what is sent in consequence."""
+        self.port.arrived = [(source.endpoint, datagram) for datagram in datagrams]
+        while self.inbound.drain(0, self.port, NOW):
+            pass
+        sent, self.port.sent = self.port.sent, []
+        return sent
+
+    def peer(self, far: End, number: int, *, is_hub: bool, networks: Sequence[str] = ()) -> Peer:
+        """Make the far end a peer, with keys that follow from the two indices."""
+        peer = Peer(far.endpoint[0].encode().ljust(32), far.endpoint[0], is_hub=is_hub)
+        peer.hosts = frozenset(ip_interface(address).ip.packed for address in far.addresses)
+        peer.networks = tuple(ip_interface(network).network for network in networks)
+        peer.path = Path(0, far.endpoint)
+        peer.mtu = far.mtu
+        self.fib.set(peer)
+        return peer
+
+
+def connect(left: End, right: End, index: int, *, right_is_hub: bool = False, left_is_hub: bool = False) -> None:
+    """Give two ends a session with each other."""
+    networks = [str(ip_interface(address).network) for address in left.addresses]
+    to_right = left.peer(right, index, is_hub=right_is_hub, networks=networks if right_is_hub else ())
+    to_left = right.peer(left, index, is_hub=left_is_hub)
+    for end, peer, mine, yours in ((left, to_right, 1, 2), (right, to_left, 2, 1)):
+        epoch = Epoch(
+            peer, local_index=index * 4 + mine, remote_index=index * 4 + yours,
+            sealer=AesGcm(bytes((index, mine)) * 16), opener=AesGcm(bytes((index, yours)) * 16),
+            created=NOW, initiator=mine == 1,
+        )  # fmt: skip
+        epoch.confirmed = True
+        peer.epoch = epoch
+        end.control.sessions[epoch.local_index] = epoch
+
+
+class Net:
+    """Makers of small networks."""
+
+    NOW = NOW
+    End = End
+    connect = staticmethod(connect)
+
+    @staticmethod
+    def pair(mtu: int = 1400, right_mtu: int | None = None) -> tuple[End, End]:
+        """Two nodes with a direct session; 10.0.0.1, fd00::1 and 10.0.0.2, fd00::2."""
+        left = End(("10.0.0.1/24", "fd00::1/64"), "192.0.2.1", mtu=mtu, hub=False, isolated=False)
+        right = End(("10.0.0.2/24", "fd00::2/64"), "192.0.2.2", mtu=right_mtu or mtu, hub=False, isolated=False)
+        connect(left, right, 1)
+        return left, right
+
+    @staticmethod
+    def star(*, isolated: bool = False, mtus: Sequence[int] = (1400, 1400, 1400)) -> tuple[End, End, End]:
+        """A hub (10.0.0.1) and two nodes (10.0.0.2, 10.0.0.3)."""
+        hub = End(("10.0.0.1/24", "fd00::1/64"), "192.0.2.1", mtu=mtus[0], hub=True, isolated=isolated)
+        nodes = []
+        for number in (2, 3):
+            addresses = (f"10.0.0.{number}/24", f"fd00::{number}/64")
+            node = End(addresses, f"192.0.2.{number}", mtu=mtus[number - 1], hub=False, isolated=False)
+            connect(node, hub, number, right_is_hub=True)
+            nodes.append(node)
+        return hub, nodes[0], nodes[1]
+
+
+@pytest.fixture
+def net() -> type[Net]:
+    return Net
+
+
+@pytest.fixture
+def packed() -> Callable[[str], bytes]:
+    return lambda address: ip_address(address).packed
