@@ -1,0 +1,37 @@
+"""For tests: a fake clock, a network in memory, nodes in it, and conformance suites for plugins.
+
+Everything is deterministic. A network of hosts, routers, NATs and firewalls lives on a fake clock and a seed
+(`ltunnel.testing.network`); `World` puts hubs and nodes into it, the same code that runs outside, with simulated ports
+and TUN devices in place of the runtime's. `Script` says what happens when. The suites for plugin authors are in
+`ltunnel.testing.conformance`.
+"""
+
+from ltunnel.testing.clock import FakeClock
+from ltunnel.testing.datagrams import Fate, Packet, TraceEntry
+from ltunnel.testing.host import Host
+from ltunnel.testing.links import GilbertElliott, Link, Quality
+from ltunnel.testing.nat import Dependence, Firewall, Nat, PortChoice
+from ltunnel.testing.network import Network, Router
+from ltunnel.testing.ports import SimUdpPort
+from ltunnel.testing.script import Script
+from ltunnel.testing.tun import SimTun
+
+__all__ = [
+    "Dependence",
+    "FakeClock",
+    "Fate",
+    "Firewall",
+    "GilbertElliott",
+    "Host",
+    "Link",
+    "Nat",
+    "Network",
+    "Packet",
+    "PortChoice",
+    "Quality",
+    "Router",
+    "Script",
+    "SimTun",
+    "SimUdpPort",
+    "TraceEntry",
+]
