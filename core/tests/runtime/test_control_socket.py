@@ -31,7 +31,9 @@ class Running:
         self.loop = Loop()
         self._end = make_event()
         self.loop.watch(self._end, lambda _now: self.loop.stop())
-        self.sockets = [ControlSocket(self.loop, folder, name, answer) for name in names]
+        self.sockets = [ControlSocket(self.loop, folder, name) for name in names]
+        for each in self.sockets:
+            each.serve(answer)
         self._thread = threading.Thread(target=self.loop.run, args=(lambda _now: None,))
         self._thread.start()
 
@@ -149,7 +151,7 @@ def test_with_none_running_the_folder_is_named(tmp_path):
 def test_a_second_one_of_the_same_name_is_refused(serve, tmp_path):
     serve("tun0")
     with pytest.raises(HostError, match="device tun0 is running already"):
-        ControlSocket(Loop(), tmp_path, "tun0", answer)
+        ControlSocket(Loop(), tmp_path, "tun0")
     assert request("echo", folder=tmp_path)
 
 
@@ -167,7 +169,7 @@ def test_the_leftover_of_a_crash_is_replaced(serve, tmp_path):
 def test_a_file_that_is_no_socket_is_left_alone(tmp_path):
     (tmp_path / "tun0.sock").write_text("precious")
     with pytest.raises(HostError, match="cannot create control socket"):
-        ControlSocket(Loop(), tmp_path, "tun0", answer)
+        ControlSocket(Loop(), tmp_path, "tun0")
     assert (tmp_path / "tun0.sock").read_text() == "precious"
 
 
@@ -180,7 +182,7 @@ def test_nothing_is_left_after_closing(tmp_path):
 
 def test_a_path_too_long_for_a_socket_is_explained(tmp_path):
     with pytest.raises(HostError, match="cannot create control socket"):
-        ControlSocket(Loop(), tmp_path / ("x" * 120), "tun0", answer)
+        ControlSocket(Loop(), tmp_path / ("x" * 120), "tun0")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="changes the user")

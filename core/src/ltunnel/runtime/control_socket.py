@@ -29,22 +29,29 @@ Answer = Callable[[dict[str, Any], float], dict[str, Any]]
 class ControlSocket:
     """Serves requests such as ``{"command": "status"}``, one a line; every answer is one line too.
 
-    An error is answered as ``{"error": text}``. Of more than `MAX_CLIENTS` connections the oldest is closed.
+    From the start the name of the TUN device is taken; requests are answered once `serve` has said by whom. An error is
+    answered as ``{"error": text}``. Of more than `MAX_CLIENTS` connections the oldest is closed.
     """
 
-    def __init__(self, loop: Loop, folder: Path, tun_name: str, answer: Answer) -> None:
+    def __init__(self, loop: Loop, folder: Path, tun_name: str) -> None:
         self._loop = loop
-        self._answer = answer
+        self._answer: Answer | None = None
         self._clients: dict[int, _Client] = {}
         self._path = socket_path(make_folder(folder), tun_name)
         self._listener = _listen(self._path, tun_name)
-        loop.watch(self._listener.fileno(), self._accept)
+
+    def serve(self, answer: Answer) -> None:
+        """Answer requests by `answer` from now on."""
+        if self._answer is None:
+            self._loop.watch(self._listener.fileno(), self._accept)
+        self._answer = answer
 
     def close(self) -> None:
         """Close all connections and remove the socket."""
         for client in list(self._clients.values()):
             self._drop(client)
-        self._loop.unwatch(self._listener.fileno())
+        if self._answer is not None:
+            self._loop.unwatch(self._listener.fileno())
         self._path.unlink(missing_ok=True)
         self._listener.close()
 
@@ -96,6 +103,7 @@ class ControlSocket:
             return {"error": "the request is not JSON"}
         if not isinstance(request, dict) or not isinstance(request.get("command"), str):
             return {"error": 'the request is not an object with a "command"'}
+        assert self._answer is not None, "no client is accepted before `serve`"  # noqa: S101
         try:
             return self._answer(request, now)
         except HostError as error:

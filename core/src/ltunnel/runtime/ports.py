@@ -11,7 +11,7 @@ from typing import Protocol
 from ltunnel.errors import HostError
 from ltunnel.plugin import Endpoint, Port, PortKind, PortSpec
 from ltunnel.runtime.log import escape
-from ltunnel.runtime.udp import open_udp
+from ltunnel.runtime.udp import RECEIVE_BUFFER, open_udp
 
 
 class OpenPort(Port, Protocol):
@@ -28,23 +28,26 @@ class OpenPort(Port, Protocol):
         ...
 
 
-def open_ports(specs: Sequence[PortSpec], owner: str) -> list[OpenPort]:
-    """Open all ports that the transport `owner` asks for, in order, or none. Raises `HostError`."""
+def open_ports(specs: Sequence[PortSpec], owner: str, receive_buffer: int = RECEIVE_BUFFER) -> list[OpenPort]:
+    """Open all ports that the transport `owner` asks for, in order, or none. Raises `HostError`.
+
+    `receive_buffer` is how many bytes the kernel keeps for each until they are read.
+    """
     with ExitStack() as stack:
         ports: list[OpenPort] = []
         for spec in specs:
-            port = _open(spec, owner)
+            port = _open(spec, owner, receive_buffer)
             stack.callback(port.close)
             ports.append(port)
         stack.pop_all()
         return ports
 
 
-def _open(spec: PortSpec, owner: str) -> OpenPort:
+def _open(spec: PortSpec, owner: str, receive_buffer: int) -> OpenPort:
     if spec.kind is not PortKind.UDP:
         raise HostError(f"{owner} asks for a port of kind {spec.kind.value}, which this version cannot open")
     try:
-        return open_udp(spec.host, spec.port, dual_stack=spec.dual_stack)
+        return open_udp(spec.host, spec.port, dual_stack=spec.dual_stack, receive_buffer=receive_buffer)
     except OSError as error:
         raise HostError(_explain(error, spec)) from None
 

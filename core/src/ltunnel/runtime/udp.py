@@ -27,10 +27,11 @@ _SEGMENT_SIZE = Struct("=H")
 _GRO_SIZE = Struct("=i")
 _GRO_SPACE = socket.CMSG_SPACE(_GRO_SIZE.size)
 
-# 200 back-to-back batches must fit while Python is busy elsewhere. Sending is bounded tighter, since what waits in a
-# send buffer is delay: 1 MiB (the kernel doubles it) are 17 ms at 1 Gbit/s.
-_RECEIVE_BUFFER = 7 << 20
+# What waits in a send buffer is delay: 1 MiB (the kernel doubles it) are 17 ms at 1 Gbit/s.
 _SEND_BUFFER = 1 << 20
+
+RECEIVE_BUFFER = 8 << 20
+"""Bytes: some 100 full batches may come while Python is busy elsewhere."""
 
 _CACHED_SIZES = 1024
 
@@ -132,8 +133,8 @@ class UdpPort:
         self.drops[reason] = self.drops.get(reason, 0) + count
 
 
-def open_udp(host: str, port: int, *, dual_stack: bool) -> UdpPort:
-    """Open and bind a UDP port at a numeric address; port 0 lets the kernel choose.
+def open_udp(host: str, port: int, *, dual_stack: bool, receive_buffer: int = RECEIVE_BUFFER) -> UdpPort:
+    """Open and bind a UDP port at a numeric address; port 0 lets the kernel choose. `receive_buffer` is in bytes.
 
     Raises OSError as `bind` does, and `HostError` when the address is not numeric.
     """
@@ -146,7 +147,7 @@ def open_udp(host: str, port: int, *, dual_stack: bool) -> UdpPort:
     try:
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not dual_stack)
-        _set_buffer(sock, _SO_RCVBUFFORCE, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+        _set_buffer(sock, _SO_RCVBUFFORCE, socket.SO_RCVBUF, receive_buffer)
         _set_buffer(sock, _SO_SNDBUFFORCE, socket.SO_SNDBUF, _SEND_BUFFER)
         with contextlib.suppress(OSError):  # kernels before 5.0 bring one datagram a call
             sock.setsockopt(_SOL_UDP, _UDP_GRO, 1)

@@ -1,0 +1,177 @@
+"""From a configuration to a running node: everything is opened in order, and undone in reverse if a step fails."""
+
+from __future__ import annotations
+
+import gc
+import os
+import resource
+import socket
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from typing import Any
+
+from ltunnel.config import Config, control_settings, load_stack, network_keys
+from ltunnel.control.events import Event, Level
+from ltunnel.control.pins import pin_name
+from ltunnel.control.settings import ControlSettings
+from ltunnel.errors import HostError, LtunnelError, PluginError
+from ltunnel.node import Node
+from ltunnel.plugin import Address, Transport, TransportContext, TransportDescriptor
+from ltunnel.registry import Part
+from ltunnel.runtime.control_socket import ControlSocket
+from ltunnel.runtime.folders import run_folder, state_folder
+from ltunnel.runtime.hub_address import HubAddress, wait_for_address
+from ltunnel.runtime.link import link_mtu
+from ltunnel.runtime.log import Log, escape, make_log
+from ltunnel.runtime.loop import Loop, signals
+from ltunnel.runtime.netlink import configure_tun
+from ltunnel.runtime.ports import OpenPort, open_ports
+from ltunnel.runtime.resolve import ResolveError, is_numeric
+from ltunnel.runtime.service import Service
+from ltunnel.runtime.state import State
+from ltunnel.runtime.tun import open_tun
+
+_BYTES_PER_PACKET = 8192
+"""What the kernel may charge a socket's buffer for one packet of `recv_queue_size`."""
+
+_UNENCRYPTED = "NOT ENCRYPTED: there is no key, so anybody can read, forge and join; give one with -k (ltunnel genkey)"
+
+
+def serve(config: Config) -> int:
+    """Run a hub or node until SIGTERM or SIGINT; returns 0.
+
+    Raises `LtunnelError`, one line for the operator, when something cannot be had; nothing is left behind then.
+    """
+    log = make_log(Level(config.log_level), as_json=config.log_format == "json")
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold the keys
+    with ExitStack() as stack:
+        service = _assemble(config, log, stack)
+        if service is None:
+            return 0
+        _settle_memory()
+        service.run()
+        log(Event(name="stop", text="stopped"))
+    return 0
+
+
+def _assemble(config: Config, log: Log, stack: ExitStack) -> Service | None:
+    """Open everything, in the order in which failures are cheapest; None if a signal came first."""
+    for notice in config.notices():
+        log(Event(name="notice", text=notice, level=Level.WARNING))
+    plugins = load_stack(config)
+    keys = network_keys(config)
+    state = State(state_folder())
+    identity = state.load_identity()
+    if config.is_hub:
+        stack.enter_context(state.held_by_hub())
+    bindings = state.load_bindings() if config.is_hub else ()
+    pins = {} if config.is_hub else state.load_pins()
+
+    loop = stack.enter_context(closing(Loop()))
+    stack.enter_context(signals(loop, lambda _number: loop.stop()))
+    control_socket = ControlSocket(loop, run_folder(), config.tun_name)
+    stack.callback(control_socket.close)
+    control_socket.serve(_not_yet)
+    addresses = _hub_addresses(config, loop, log)
+    if addresses is None:
+        return None
+    remote = addresses[0] if addresses else None
+    listen = None if remote else (config.local_addr.host, config.local_addr.port)
+    settings, warnings = control_settings(
+        config, plugins, identity=identity, keys=keys, link_mtu=link_mtu(remote=remote, listen=listen), remote=remote
+    )
+
+    context = TransportContext(listen=listen, remote=_widest(addresses))
+    opened = [_open_transport(part, context, config, stack) for part in plugins.transports]
+    tun = open_tun(config.tun_name)
+    stack.callback(tun.close)
+    clashes = configure_tun(tun.name, mtu=settings.mtu, queue=config.send_queue_size, addresses=settings.addresses)
+
+    now = time.monotonic()
+    node = Node(
+        settings,
+        [(part.name, transport) for part, (transport, _) in zip(plugins.transports, opened, strict=True)],
+        tun,
+        random=os.urandom,
+        now=now,
+        wall_offset=time.time() - now,
+        bindings=bindings,
+        pins=pins,
+    )
+    pin = pin_name(settings.hub_label, settings.network)
+    service = Service(
+        node,
+        loop,
+        tun,
+        [ports for _, ports in opened],
+        log=log,
+        savers={
+            "bindings": lambda: state.save_bindings(node.control.bindings),
+            "pins": lambda: state.save_pin(pin, node.control.pins.get(pin)),
+        },
+        warnings=[*_key_warnings(settings), *warnings, *clashes],
+    )
+    if config.remote_addr is not None and not is_numeric(config.remote_addr.host):
+        both = any(len(port.local) == 4 for _, ports in opened[:1] for port in ports)
+        host, port = config.remote_addr
+        service.hub_address = HubAddress(loop, host, port, addresses, use=node.set_hub, log=log, takes_ipv6=both)
+        stack.callback(service.hub_address.close)
+    control_socket.serve(service.answer)
+    return service
+
+
+def _not_yet(_request: dict[str, Any], _now: float) -> dict[str, Any]:
+    raise HostError("ltunnel is starting: it looks up the server's name")
+
+
+def _hub_addresses(config: Config, loop: Loop, log: Log) -> list[Address] | None:
+    """Return the hub's addresses, none on the hub itself; None if a signal came while its name was looked up."""
+    if config.is_hub or config.remote_addr is None:
+        return []
+    host, port = config.remote_addr
+    if is_numeric(host):
+        return [(host, port)]
+    try:
+        return wait_for_address(loop, host, port, log=log)
+    except ResolveError as error:
+        raise HostError(f"{error}: check the server's name (-r)") from None
+
+
+def _widest(addresses: Sequence[Address]) -> Address | None:
+    """Choose the address to open ports for: one of IPv6 if there is any, since such a port reaches IPv4 too."""
+    if socket.has_dualstack_ipv6():
+        for address in addresses:
+            if ":" in address[0]:
+                return address
+    return addresses[0] if addresses else None
+
+
+def _open_transport(
+    part: Part[TransportDescriptor], context: TransportContext, config: Config, stack: ExitStack
+) -> tuple[Transport, list[OpenPort]]:
+    """Open a transport's ports and make it. Raises `HostError`; `PluginError` when its code fails."""
+    try:
+        specs = part.descriptor.ports(part.options, context)
+        ports = open_ports(specs, part.name, receive_buffer=config.recv_queue_size * _BYTES_PER_PACKET)
+        for port in ports:
+            stack.callback(port.close)
+        return part.descriptor.create(part.options, ports, context), ports
+    except LtunnelError:
+        raise
+    except Exception as error:
+        reason = escape(str(error)) or "no reason given"
+        raise PluginError(f"plugin {part.name} cannot be set up: {type(error).__name__}: {reason}") from error
+
+
+def _key_warnings(settings: ControlSettings) -> list[str]:
+    if not settings.keys.keyed:
+        return [_UNENCRYPTED]
+    return [settings.keys.weakness] if settings.keys.weakness else []
+
+
+def _settle_memory() -> None:
+    """Keep the collector off the objects of the start, and rare on the rest: the data path makes no cycles."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)

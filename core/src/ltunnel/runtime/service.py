@@ -1,0 +1,172 @@
+"""A node at work: descriptors to the node's methods, its events to log and state folder, requests to answers."""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from ltunnel import __version__
+from ltunnel.control.events import Event, Level
+from ltunnel.errors import HostError
+from ltunnel.node import Node
+from ltunnel.runtime.hub_address import HubAddress
+from ltunnel.runtime.log import Log
+from ltunnel.runtime.loop import Loop
+from ltunnel.runtime.ports import OpenPort, name_address
+from ltunnel.runtime.tun import Tun
+
+_RETRY_SAVE = 30.0
+
+Save = Callable[[], None]
+
+
+class Service:
+    """Runs a node on a loop until the loop is stopped.
+
+    `ports` are those of each transport, in the node's order. `savers` store what an event of that name says has
+    changed; they raise OSError, and are then tried again until they succeed.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        loop: Loop,
+        tun: Tun,
+        ports: Sequence[Sequence[OpenPort]],
+        *,
+        log: Log,
+        savers: dict[str, Save],
+        warnings: Sequence[str] = (),
+    ) -> None:
+        self.node = node
+        self.hub_address: HubAddress | None = None
+        self._loop = loop
+        self._tun = tun
+        self._ports = ports
+        self._log = log
+        self._savers = savers
+        self._warnings = list(warnings)
+        self._unsaved: dict[str, float] = {}  # name of an event -> when to try again
+        self._started = 0.0
+
+    def run(self) -> None:
+        """Start the node, serve, and say goodbye to its peers. Raises `HostError` when the device is taken away."""
+        watched = [(self._tun.fileno(), self.node.handle_tun)]
+        for index, ports in enumerate(self._ports):
+            watched += [(port.fileno(), partial(self.node.handle_port, index, port)) for port in ports]
+        for fd, handler in watched:
+            self._loop.watch(fd, handler)
+        self._started = now = time.monotonic()
+        self._announce()
+        self._refresh_wall_clock(now)
+        self.node.start(now)
+        try:
+            self._loop.run(self.tick)
+        except OSError as error:
+            if error.errno in (errno.EBADF, errno.EBADFD):
+                raise HostError(f"the device {self._tun.name} was taken away") from None
+            raise
+        finally:
+            for fd, _ in watched:
+                self._loop.unwatch(fd)
+        now = time.monotonic()
+        self.node.stop(now)
+        self._take_events(now)
+
+    def tick(self, now: float) -> float | None:
+        """Do what is due, and return when to come again."""
+        self._refresh_wall_clock(now)
+        node = self.node
+        due = node.next_timeout()
+        if due is not None and due <= now:
+            node.handle_timeout(now)
+            due = node.next_timeout()
+        self._take_events(now)
+        for name in [name for name, at in self._unsaved.items() if now >= at]:
+            self._save(name, now)
+        times = [due, *self._unsaved.values()]
+        if self.hub_address is not None:
+            times.append(self.hub_address.check(now, connected=node.control.state != "connecting"))
+        return min((at for at in times if at is not None), default=None)
+
+    def answer(self, request: dict[str, Any], now: float) -> dict[str, Any]:
+        """Answer a request of the control socket. Raises `HostError` with a text for whoever asked."""
+        match request["command"]:
+            case "status":
+                return self.status(now)
+            case "forget":
+                return self._forget(request, now)
+        raise HostError(f"no such command: {request['command']!r}")
+
+    def status(self, now: float) -> dict[str, Any]:
+        """Return what the node says of itself, and what only the runtime knows."""
+        settings = self.node.settings
+        return {
+            **self.node.status(now),
+            "version": __version__,
+            "uptime": round(now - self._started, 3),
+            "warnings": self._warnings,
+            "tun": {
+                "name": self._tun.name,
+                "mtu": settings.mtu,
+                "addresses": [str(address) for address in settings.addresses],
+                "offload": self._tun.offload,
+                "refused": self._tun.refused,
+            },
+            "ports": [
+                {"transport": name, "local": name_address(port.local), "drops": dict(port.drops)}
+                for name, ports in zip(self.node.transport_names, self._ports, strict=True)
+                for port in ports
+            ],
+        }
+
+    def _announce(self) -> None:
+        """Say in one line what runs here, and each warning in one of its own."""
+        node, settings = self.node, self.node.settings
+        name = settings.name
+        fields = {
+            "role": settings.role.value,
+            "name": name,
+            "network": settings.network,
+            "key_check": settings.keys.check,
+            "transport": node.transport_names,
+            "cipher": settings.cipher,
+            "device": self._tun.name,
+            "addresses": settings.addresses,
+            "mtu": settings.mtu,
+            "ports": [name_address(port.local) for ports in self._ports for port in ports],
+        }
+        text = f"{settings.role.value} {name} is running, key check {settings.keys.check}"
+        self._log(Event(name="start", text=text, fields=fields))
+        for warning in self._warnings:
+            self._log(Event(name="warning", text=warning, level=Level.WARNING))
+
+    def _forget(self, request: dict[str, Any], now: float) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def _take_events(self, now: float) -> None:
+        for event in self.node.take_events():
+            self._log(event)
+            if event.name in self._savers:
+                self._save(event.name, now)
+
+    def _save(self, name: str, now: float) -> None:
+        """Store what changed. A full disk costs a warning, not the tunnel: what is in memory still holds."""
+        failed_before = self._unsaved.pop(name, None) is not None
+        try:
+            self._savers[name]()
+        except (OSError, HostError) as error:
+            self._unsaved[name] = now + _RETRY_SAVE
+            if not failed_before:
+                reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+                text = f"cannot store {name}: {reason}; trying again every {_RETRY_SAVE:.0f} s"
+                self._log(Event(name="not-stored", text=text, level=Level.ERROR))
+        else:
+            if failed_before:
+                self._log(Event(name="stored", text=f"{name} are stored again"))
+
+    def _refresh_wall_clock(self, now: float) -> None:
+        self.node.control.wall_offset = time.time() - now
