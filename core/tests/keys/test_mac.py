@@ -84,6 +84,12 @@ def test_time(new_aead: NewAead, time_ns: int) -> None:
     assert mac.open_cookie(KEY, SALT, sealed, MAC1, new_aead) is None
 
 
+def test_time_leaves_no_room_for_anything_else(new_aead: NewAead) -> None:
+    subkey = blake2s(SALT, key=KEY, person=b"time").digest()
+    sealed = new_aead(subkey).seal_message(bytes(12), bytes(8) + b"\0\0\0\0\0\0\0\1", MAC1)
+    assert mac.open_time(KEY, SALT, sealed, MAC1, new_aead) is None
+
+
 def test_wrong_sizes_are_the_callers_fault(new_aead: NewAead) -> None:
     with pytest.raises(ValueError, match="16 bytes"):
         mac.seal_cookie(KEY, b"short", COOKIE, MAC1, new_aead)

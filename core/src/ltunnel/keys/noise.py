@@ -220,13 +220,13 @@ class HandshakeState:
         symmetric = self._symmetric
         before = (
             symmetric.chaining_key, symmetric.hash, symmetric.cipher.key, symmetric.cipher.counter,
-            self.remote_static, self._remote_ephemeral, self._psks,
+            self.remote_static, self._psks,
         )  # fmt: skip
         payload = self._read(data)
         if payload is None:
             (
                 symmetric.chaining_key, symmetric.hash, key, counter,
-                self.remote_static, self._remote_ephemeral, self._psks,
+                self.remote_static, self._psks,
             ) = before  # fmt: skip
             symmetric.cipher.set_key(key, counter)
             return None
