@@ -17,8 +17,7 @@ ICMPV6 = 58
 IPV4_HEADER = 20
 IPV6_HEADER = 40
 
-_SYN = 0x02
-_RST = 0x04
+SYN = 0x02
 _TCP_NOP = 1
 _TCP_MSS = 2
 _H = Struct(">H")
@@ -92,7 +91,7 @@ def clamp_mss(packet: bytearray, at: int, end: int, mtu: int, *, partial: bool) 
             return
         tcp = at + IPV6_HEADER
         limit = mtu - 60
-    if end - tcp < 20 or not packet[tcp + 13] & _SYN:
+    if end - tcp < 20 or not packet[tcp + 13] & SYN:
         return
     option, stop = tcp + 20, min(end, tcp + (packet[tcp + 12] >> 4) * 4)
     while option < stop:

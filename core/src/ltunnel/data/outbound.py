@@ -24,7 +24,7 @@ from ltunnel.constants import (
     REJECT_AFTER_PACKETS,
 )
 from ltunnel.data.grid import Arena, GridCache, Nonces, RowGrid
-from ltunnel.data.inet import clamp_mss
+from ltunnel.data.inet import SYN, TCP, clamp_mss
 from ltunnel.data.local import Local, destination
 from ltunnel.data.refuse import Refusals
 from ltunnel.data.staging import CAPACITY, Staging
@@ -160,7 +160,7 @@ class Outbound:
         """Put one packet (without GSO) into its peer's next bundle."""
         data = staging.arena.data
         ip = at + VNET_SIZE
-        if data[ip + (9 if data[ip] >> 4 == 4 else 6)] == 6:
+        if data[ip] != 0x45 or (data[ip + 9] == TCP and data[ip + 33] & SYN):  # anything but a plain IPv4 header: look
             clamp_mss(data, ip, stop, min(self._mtu, peer.mtu), partial=bool(data[at] & NEEDS_CSUM))
         if stop - ip > peer.mtu:
             for piece in self._refusals.too_big(data[at:stop], peer, now):
@@ -198,15 +198,17 @@ class Outbound:
 
     def _send_bundles(self, arena: Arena, spans: list[tuple[int, int]], peer: Peer, now: float) -> None:
         """Join neighbouring packets into bundles, seal them, and send runs of equal datagrams with one call each."""
-        limit = peer.mtu + BUNDLE_ENTRY
-        bundles = []
-        start, end = spans[0]
-        for at, stop in spans:
-            if stop - start > limit:
-                bundles.append((start, end))
-                start = at
-            end = stop
-        bundles.append((start, end))
+        bundles = spans
+        if len(spans) > 1:
+            limit = peer.mtu + BUNDLE_ENTRY
+            bundles = []
+            start, end = spans[0]
+            for at, stop in spans:
+                if stop - start > limit:
+                    bundles.append((start, end))
+                    start = at
+                end = stop
+            bundles.append((start, end))
         epoch = self._epoch(peer, len(bundles), now)
         if epoch is None:
             peer.stats.drop(Drop.NO_SESSION, len(spans))
