@@ -1,0 +1,64 @@
+"""Rows and bundles as docs/wire-format.md lays them out, byte for byte."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from ltunnel.testing import packets
+from ltunnel.wire.types import FrameType
+
+DOCUMENT = Path(__file__).parents[3] / "docs" / "wire-format.md"
+
+
+def example(name: str) -> bytes:
+    body = re.search(rf"^```golden {name}\n(.*?)^```$", DOCUMENT.read_text(), re.MULTILINE | re.DOTALL)[1]
+    return bytes.fromhex("".join(line.split("#")[0] for line in body.splitlines()))
+
+
+def super_packet() -> bytes:
+    """A TCP packet of 10 bytes that is to be cut after 8: two rows."""
+    return packets.tcp("10.0.0.1", "10.0.0.2", 1, 2, b"ABCDEFGHIJ", seq=3, ack=4, ident=5)
+
+
+def datagrams() -> list[bytes]:
+    return [packets.udp("10.0.0.1", "10.0.0.2", 1, 2, text, ident=5) for text in (b"one", b"two")]
+
+
+@pytest.fixture
+def opened(net):
+    """Sends packets from left and opens what leaves."""
+
+    def send(sent, gso_size=None):
+        left, right = net.pair()
+        for packet in sent:
+            left.tun.inject(packet, gso_size=gso_size)
+        (epoch,) = right.control.sessions.values()
+        return [epoch.open_frame(datagram) for _, datagram in left.pump()]
+
+    return send
+
+
+def test_rows(opened):
+    first, second = opened([super_packet()], gso_size=8)
+    assert first[1] + bytes((first[0],)) == example("row-first")
+    assert second[1] + bytes((second[0],)) == example("row-last")
+
+
+def test_bundle(opened):
+    (frame,) = opened(datagrams())
+    assert frame[1] + bytes((frame[0],)) == example("bundle")
+
+
+@pytest.mark.parametrize("gso_size", [8, None])
+def test_what_the_document_says_is_understood(net, gso_size):
+    left, right = net.pair()
+    (peer,) = set(left.fib._hosts.values())
+    names = ("row-first", "row-last") if gso_size else ("bundle",)
+    bodies = [example(name) for name in names]
+    assert {body[-1] for body in bodies} == {FrameType.ROW if gso_size else FrameType.BUNDLE}
+    right.take(left, [peer.epoch.seal_frame(body[-1], body[:-1]) for body in bodies])
+    texts = [b"ABCDEFGH", b"IJ"] if gso_size else [b"one", b"two"]
+    assert [packet.payload for packet in right.tun.parsed()] == texts
