@@ -13,9 +13,6 @@ import time
 from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address, ip_interface
 
-from ltunnel_crypto_aesgcm import AesGcm
-from ltunnel_transport_udp import UdpTransport
-
 from ltunnel.data.deliver import Delivery
 from ltunnel.data.inbound import Inbound
 from ltunnel.data.local import Local
@@ -24,6 +21,8 @@ from ltunnel.data.refuse import Refusals
 from ltunnel.data.virtio import VNET
 from ltunnel.plugin import Buffer, Endpoint
 from ltunnel.session import Epoch, Fib, Path, Peer, Stats
+from ltunnel_crypto_aesgcm import AesGcm
+from ltunnel_transport_udp import UdpTransport
 
 MTU = 1400
 
