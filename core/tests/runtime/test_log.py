@@ -5,7 +5,7 @@ import re
 import pytest
 
 from ltunnel.control.events import Event, Level
-from ltunnel.runtime.log import escape, make_log
+from ltunnel.runtime.log import make_log
 
 
 def lines(*events: Event, level: Level = Level.DEBUG, as_json: bool = False) -> list[str]:
@@ -78,8 +78,3 @@ def test_a_log_that_nobody_reads_does_no_harm():
     closed = io.StringIO()
     closed.close()
     make_log(Level.INFO, stream=closed)(Event(name="x", text="x"))
-
-
-def test_escape_leaves_words_alone():
-    assert escape("Grüße, 世界") == "Grüße, 世界"
-    assert escape("tab\there") == "tab\\there"

@@ -23,7 +23,7 @@ from ltunnel.runtime.control_socket import ControlSocket
 from ltunnel.runtime.folders import run_folder, state_folder
 from ltunnel.runtime.hub_address import HubAddress, wait_for_address
 from ltunnel.runtime.link import link_mtu
-from ltunnel.runtime.log import Log, escape, make_log
+from ltunnel.runtime.log import Log, make_log
 from ltunnel.runtime.loop import Loop, signals
 from ltunnel.runtime.netlink import configure_tun
 from ltunnel.runtime.ports import OpenPort, open_ports
@@ -31,6 +31,7 @@ from ltunnel.runtime.resolve import ResolveError, is_numeric
 from ltunnel.runtime.service import Service
 from ltunnel.runtime.state import State
 from ltunnel.runtime.tun import open_tun
+from ltunnel.wire.text import escape
 
 _BYTES_PER_PACKET = 8192
 """What the kernel may charge a socket's buffer for one packet of `recv_queue_size`."""

@@ -21,8 +21,8 @@ _IFF_LOOPBACK = 0x8
 _IFREQ_FLAGS = Struct("16sH22x")
 _IFREQ_MTU = Struct("16si20x")
 
-# An address that no machine has (RFC 5737, RFC 3849): the way to it is the default route.
-_ELSEWHERE = {4: ("192.0.2.1", 9), 6: ("2001:db8::1", 9)}
+# An address that no machine has (RFC 1112 section 4, RFC 9637): the way to it is the default route.
+_ELSEWHERE = {4: ("240.0.0.1", 9), 6: ("3fff:fff:ffff::1", 9)}
 
 
 def link_mtu(*, remote: Address | None = None, listen: Address | None = None) -> int:

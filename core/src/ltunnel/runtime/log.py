@@ -11,6 +11,7 @@ from typing import Any, TextIO
 import structlog
 
 from ltunnel.control.events import Event, Level
+from ltunnel.wire.text import escape
 
 Log = Callable[[Event], None]
 """What the runtime logs with."""
@@ -21,6 +22,7 @@ _NUMBERS = {
     Level.WARNING: logging.WARNING,
     Level.ERROR: logging.ERROR,
 }
+_LINE = 4000  # characters of a text or a value
 _RESERVED = frozenset(("event", "text", "time", "level"))
 _PAIRS = structlog.processors.LogfmtRenderer(key_order=["event"])
 
@@ -49,13 +51,6 @@ def make_log(level: Level, *, as_json: bool = False, stream: TextIO | None = Non
     return log
 
 
-def escape(text: str) -> str:
-    r"""Return `text` on one line, with what does not print written as Python would write it (``\x1b``)."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
-
-
 def _plain(value: object) -> object:
     if isinstance(value, bytes | bytearray | memoryview):
         return value.hex()
@@ -67,8 +62,8 @@ def _plain(value: object) -> object:
 def _render_text(_logger: object, _method: str, entry: MutableMapping[str, Any]) -> str:
     """``2025-01-31T12:00:00.123456Z info     peer alice is up  event=peer-up endpoint=192.0.2.7:4000``."""
     time, level, text = entry.pop("time"), entry.pop("level"), entry.pop("text")
-    pairs: Mapping[str, Any] = {key: escape(v) if isinstance(v, str) else v for key, v in entry.items()}
-    return f"{time} {level:<8} {escape(text)}  {_PAIRS(None, '', dict(pairs))}"
+    pairs: Mapping[str, Any] = {key: escape(v, _LINE) if isinstance(v, str) else v for key, v in entry.items()}
+    return f"{time} {level:<8} {escape(text, _LINE)}  {_PAIRS(None, '', dict(pairs))}"
 
 
 class _Lossy:

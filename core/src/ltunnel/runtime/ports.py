@@ -10,8 +10,8 @@ from typing import Protocol
 
 from ltunnel.errors import HostError
 from ltunnel.plugin import Endpoint, Port, PortKind, PortSpec
-from ltunnel.runtime.log import escape
 from ltunnel.runtime.udp import RECEIVE_BUFFER, open_udp
+from ltunnel.wire.text import escape
 
 
 class OpenPort(Port, Protocol):
