@@ -46,8 +46,9 @@ class Node:
         self.transport_names = tuple(name for name, _ in transports)
         self._transports = tuple(transport for _, transport in transports)
         self.control = Control(
-            settings, random=random, now=now, wall_offset=wall_offset, bindings=bindings, pins=pins or {}
-        )
+            settings, random=random, now=now, wall_offset=wall_offset, bindings=bindings, pins=pins,
+            describe=lambda transport, flow: self._transports[transport].describe(flow),
+        )  # fmt: skip
         stats = self.control.stats
         local = Local(settings.addresses)
         refusals = Refusals(local, stats)
@@ -108,7 +109,7 @@ class Node:
     def take_events(self) -> list[Event]:
         """Hand over what happened since the last call."""
         events = self.control.events
-        taken = events[:]
+        taken = list(events)
         events.clear()
         return taken
 

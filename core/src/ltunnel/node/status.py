@@ -16,7 +16,7 @@ def status(
     control: Control, settings: ControlSettings, names: Sequence[str], transports: Sequence[Transport], now: float
 ) -> dict[str, Any]:
     """Describe a node: who it is, how it is, what has passed, and each peer."""
-    peers = [_peer(peer, settings, names, transports, now) for peer in control.peers.values()]
+    peers = [_peer(peer, control, names, transports, now) for peer in control.peers.values()]
     return {
         "role": settings.role.value,
         "name": settings.name,
@@ -33,7 +33,7 @@ def status(
 
 
 def _peer(
-    peer: Peer, settings: ControlSettings, names: Sequence[str], transports: Sequence[Transport], now: float
+    peer: Peer, control: Control, names: Sequence[str], transports: Sequence[Transport], now: float
 ) -> dict[str, Any]:
     path, epoch = peer.path, peer.epoch
     return {
@@ -44,7 +44,7 @@ def _peer(
         "networks": [str(network) for network in peer.networks],
         "endpoint": transports[path.transport].describe(path.flow) if path else None,
         "transport": names[path.transport] if path else None,
-        "state": _state(peer, settings, now),
+        "state": control.peer_state(peer),
         "last_handshake": _ago(peer.last_handshake, now),
         "last_seen": _ago(peer.last_rx if peer.last_rx >= 0 else None, now),
         "rtt_ms": round(peer.rtt * 1000, 3) if peer.rtt is not None else None,
@@ -56,14 +56,6 @@ def _peer(
         "tx_packets": peer.stats.tx_packets,
         "drops": _drops(peer.stats.drops),
     }
-
-
-def _state(peer: Peer, settings: ControlSettings, now: float) -> str:
-    if peer.epoch is None:
-        return "connecting"
-    if not peer.epoch.usable(now) or now - peer.last_rx > settings.timeout:
-        return "expired"
-    return "established"
 
 
 def _ago(then: float | None, now: float) -> float | None:
