@@ -30,6 +30,7 @@ class WirePort:
         self.calls = 0
         self.gro = True
         self.full = False
+        self.limit = 64
 
     def send(self, buf: memoryview, start: int, end: int, seg: int, to: tuple[str, int]) -> bool:
         assert start < end <= start + 64 * seg
@@ -46,7 +47,7 @@ class WirePort:
         source, first = self.arrived.pop(0)
         data = first
         count = 1
-        while self.gro and self.arrived and count < 64 and len(data) < 64_000:
+        while self.gro and self.arrived and count < self.limit and len(data) < 64_000:
             other, following = self.arrived[0]
             if other != source or len(following) > len(first):
                 break
@@ -83,11 +84,12 @@ class Recorder:
 class End:
     """One machine: TUN, port, data path."""
 
-    def __init__(self, addresses: Sequence[str], endpoint: str, *, mtu: int, hub: bool, isolated: bool) -> None:
+    def __init__(
+        self, addresses: Sequence[str], endpoint: str, *, mtu: int, hub: bool, isolated: bool, uso: bool = True
+    ) -> None:
         self.addresses = addresses
         self.endpoint = (endpoint, 9000)
-        self.tun = SimTun(mtu=mtu, answers=False)
-        self.tun.uso = True
+        self.tun = SimTun(mtu=mtu, uso=uso, answers=False)
         self.port = WirePort(self.endpoint)
         self.transport = UdpTransport(self.port)
         self.control = Recorder()
@@ -150,10 +152,12 @@ class Net:
     connect = staticmethod(connect)
 
     @staticmethod
-    def pair(mtu: int = 1400, right_mtu: int | None = None) -> tuple[End, End]:
+    def pair(mtu: int = 1400, right_mtu: int | None = None, *, uso: bool = True) -> tuple[End, End]:
         """Two nodes with a direct session; 10.0.0.1, fd00::1 and 10.0.0.2, fd00::2."""
         left = End(("10.0.0.1/24", "fd00::1/64"), "192.0.2.1", mtu=mtu, hub=False, isolated=False)
-        right = End(("10.0.0.2/24", "fd00::2/64"), "192.0.2.2", mtu=right_mtu or mtu, hub=False, isolated=False)
+        right = End(
+            ("10.0.0.2/24", "fd00::2/64"), "192.0.2.2", mtu=right_mtu or mtu, hub=False, isolated=False, uso=uso
+        )
         connect(left, right, 1)
         return left, right
 

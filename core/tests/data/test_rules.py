@@ -350,6 +350,27 @@ def test_frames_of_many_kinds_in_datagrams_of_one_size(net):
     assert hostile.drops == {}
 
 
+def test_a_device_without_uso_gets_datagrams(net):
+    left, right = net.pair(uso=False)
+    left.tun.inject(packets.udp("10.0.0.1", "10.0.0.2", 1, 2, bytes(range(250)) * 20), gso_size=1000)
+    for i in range(3):
+        left.tun.inject(packets.udp("10.0.0.1", "10.0.0.2", 3, 4, bytes([i])))
+    right.take(left, [datagram for _, datagram in left.pump()])
+    assert len(right.tun.writes) == 8
+    assert {header.gso_type for header, _ in right.tun.writes} == {0}
+    assert b"".join(p.payload for p in right.tun.parsed() if p.dport == 2) == bytes(range(250)) * 20
+
+
+def test_more_datagrams_at_once_than_rows(net):
+    left, right = net.pair()
+    right.port.limit = 200
+    epoch = peer_of(left).epoch
+    texts = [entry(packets.udp("10.0.0.1", "10.0.0.2", 1, 2, bytes([i]) * 300)) for i in range(150)]
+    texts.append(entry(packets.udp("10.0.0.1", "10.0.0.2", 1, 2, b"last")))
+    right.take(left, [epoch.seal_frame(text[-1], text[:-1]) for text in texts])
+    assert [p.payload[0] for p in right.tun.parsed()] == [*range(150), ord("l")]
+
+
 def test_strangers_datagrams_are_counted_and_dropped(net):
     left, right = net.pair()
     import random

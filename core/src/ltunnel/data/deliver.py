@@ -10,12 +10,15 @@ from ltunnel.data.grid import Arena
 from ltunnel.data.inet import UDP, packet_length
 from ltunnel.data.local import Local, source
 from ltunnel.data.outbound import Outbound
+from ltunnel.data.plain import complete
 from ltunnel.data.refuse import Refusals
 from ltunnel.data.segments import Trailer, fit, sane
 from ltunnel.data.udp_runs import join, run_length
-from ltunnel.data.virtio import NEEDS_CSUM, VNET, VNET_SIZE, TunPort
+from ltunnel.data.virtio import GSO_UDP_L4, NEEDS_CSUM, NO_OFFLOAD, VNET, VNET_SIZE, TunPort
 from ltunnel.plugin import Buffer
 from ltunnel.session import Drop, Peer, Stats
+
+Parts = tuple[Buffer | bytes | bytearray, ...]
 
 _LONGEST = 65_535
 _CAPACITY = 140_000
@@ -62,7 +65,7 @@ class Delivery:
         parts = (virtio, header, view[:payload])
         if self._forwards and not self._local.owns(header, 0):
             self._forward(peer, parts, header, 0, now)
-        elif not self._write(parts):
+        elif not (self._write(parts) if self._uso or trailer.gso != GSO_UDP_L4 else self._write_pieces(parts)):
             self._stats.drop(Drop.TUN, count)
 
     def bundles(self, peer: Peer, length: int, count: int, now: float) -> None:
@@ -105,9 +108,7 @@ class Delivery:
             self._transit = False
             self._outbound.flush(now)
 
-    def _forward(
-        self, origin: Peer, parts: tuple[Buffer | bytes | bytearray, ...], data: bytearray, ip: int, now: float
-    ) -> None:
+    def _forward(self, origin: Peer, parts: Parts, data: bytearray, ip: int, now: float) -> None:
         """Send a packet on to the peer that owns its destination, or to the TUN device where the network ends."""
         target = self._outbound.next_hop(data, ip)
         self._transit = True
@@ -120,6 +121,13 @@ class Delivery:
             self._refusals.no_route(b"".join(parts)[VNET_SIZE:], now)
         elif not self._write(parts):
             self._stats.drop(Drop.TUN)
+
+    def _write_pieces(self, parts: Parts) -> bool:
+        """Write a UDP super-packet to a device that takes only what is complete."""
+        taken = True
+        for packet in complete(parts):
+            taken &= self._write((NO_OFFLOAD, packet))
+        return taken
 
     def _to_tun(self, spans: list[tuple[int, int]]) -> None:
         """Write packets; neighbours that are one UDP flow's equal datagrams go as one super-packet."""
@@ -141,5 +149,7 @@ class Delivery:
 
 def _bounded(data: bytearray, at: int, size: int) -> bool:
     """Whether the checksum that a virtio-net header asks for lies inside the packet."""
+    csum_start: int
+    csum_offset: int
     _, _, _, _, csum_start, csum_offset = VNET.unpack_from(data, at)
     return csum_start >= 20 and csum_start + csum_offset + 2 <= size and csum_offset <= 16

@@ -125,6 +125,12 @@ class Inbound:
             self._odd_sizes(index, flow, start, size, stride, full, rest, now)
             return
         count = full + (rest > 0)
+        if count > MAX_ROWS:  # kernels since 6.9 can send, and so pass on a machine of their own, twice as many
+            for i in range(0, full, MAX_ROWS):
+                self._batch(index, flow, start + i * stride, size, stride, min(MAX_ROWS, full - i), 0, now)
+            if rest:
+                self._single(index, flow, start + full * stride, rest, now)
+            return
         if count == 1:
             word, counter = _HEADER.unpack_from(self._rx.data, start)
             self._segment(Batch.single(index, flow, self._rx, start, size), 0, 1, word, counter, now)
