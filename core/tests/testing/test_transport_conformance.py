@@ -1,4 +1,4 @@
-"""The transport suite passes good transports, bare or with headers and timers, and finds what is wrong with bad ones."""
+"""The transport suite passes good transports, bare or framed with timers, and finds what is wrong with bad ones."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar

@@ -12,9 +12,12 @@ from ltunnel.testing.host import Host
 from ltunnel.testing.links import GilbertElliott, Link, Quality
 from ltunnel.testing.nat import Dependence, Firewall, Nat, PortChoice
 from ltunnel.testing.network import Network, Router
+from ltunnel.testing.nodes import PortSettings, SimNode
 from ltunnel.testing.ports import SimUdpPort
 from ltunnel.testing.script import Script
+from ltunnel.testing.traffic import Pings, Transfer
 from ltunnel.testing.tun import SimTun
+from ltunnel.testing.world import World
 
 __all__ = [
     "Dependence",
@@ -27,11 +30,16 @@ __all__ = [
     "Nat",
     "Network",
     "Packet",
+    "Pings",
     "PortChoice",
+    "PortSettings",
     "Quality",
     "Router",
     "Script",
+    "SimNode",
     "SimTun",
     "SimUdpPort",
     "TraceEntry",
+    "Transfer",
+    "World",
 ]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from typing import Any
 
 from ltunnel.plugin import Buffer
-from ltunnel.testing.offload import VirtioHeader, complete, offload, refusal
-from ltunnel.testing.packets import Parsed, echo, parse
+from ltunnel.testing.offload import GsoType, VirtioHeader, complete, offload, refusal
+from ltunnel.testing.packets import ICMP, ICMPV6, Parsed, echo, parse
 
 
 class SimTun:
@@ -19,9 +19,14 @@ class SimTun:
     finished by `ltunnel.testing.offload`, in both modes.
     """
 
-    def __init__(self, *, mtu: int = 1400, offload: bool = True, addresses: Sequence[str] = (), answers: bool = True):
+    def __init__(
+        self, *, mtu: int = 1400, offload: bool = True, uso: bool = True, addresses: Sequence[str] = (),
+        answers: bool = True,
+    ) -> None:  # fmt: skip
         self.mtu = mtu
         self.offload = offload
+        self.uso = uso
+        """Whether UDP super-packets may be written; kernels before 6.2 cannot take them."""
         self.addresses = frozenset(addresses)
         self.answers = answers
         self.writes: list[tuple[VirtioHeader, bytes]] = []
@@ -30,6 +35,8 @@ class SimTun:
         """The same as plain packets with finished checksums."""
         self.refused: list[str] = []
         """Why writes were refused."""
+        self.replies: Counter[tuple[int, int]] = Counter()
+        """Echo replies that came for the machine, by identifier and sequence number."""
         self._queue: deque[bytes] = deque()
 
     @property
@@ -56,6 +63,10 @@ class SimTun:
         """Let a read return exactly these bytes, virtio-net header first, whatever they are."""
         self._queue.append(data)
 
+    def drain(self) -> None:
+        """Lose what waits to be read."""
+        self._queue.clear()
+
     def read(self, buf: Buffer, pos: int) -> int:
         """Read one packet, virtio-net header first, into ``buf[pos:]``; its length. BlockingIOError when none waits."""
         if not self._queue:
@@ -74,15 +85,17 @@ class SimTun:
             return False
         header, packet = VirtioHeader.unpack(data), data[VirtioHeader.size :]
         reason = refusal(header, packet)
+        if header.gso_type == GsoType.UDP_L4 and not self.uso:
+            reason = "UDP super-packet"
         if reason is not None:
             self.refused.append(reason)
             return False
         self.writes.append((header, packet))
         segments = complete(header, packet)
         self.packets.extend(segments)
-        if self.answers:
-            for segment in segments:
-                self._answer(segment)
+        for segment in segments:
+            if _protocol(segment) in (ICMP, ICMPV6):
+                self._note_echo(segment)
         return True
 
     def parsed(self) -> list[Parsed]:
@@ -94,14 +107,20 @@ class SimTun:
         self.writes.clear()
         self.packets.clear()
 
-    def _answer(self, packet: bytes) -> None:
+    def _note_echo(self, packet: bytes) -> None:
         try:
             request = parse(packet)
         except ValueError:
             return  # a kernel drops it too; `parsed` tells the test
-        if request.is_echo_request and request.destination in self.addresses:
+        if request.is_echo_reply:
+            self.replies[request.echo_ident, request.echo_sequence] += 1
+        elif self.answers and request.is_echo_request and request.destination in self.addresses:
             reply = echo(
                 request.destination, request.source, request.echo_ident, request.echo_sequence, request.payload,
                 reply=True,
             )  # fmt: skip
             self.inject(reply)
+
+
+def _protocol(packet: bytes) -> int:
+    return packet[9] if packet[0] >> 4 == 4 else packet[6]

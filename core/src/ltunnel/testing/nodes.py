@@ -1,0 +1,185 @@
+"""A machine that runs a hub or a node in a simulated network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ltunnel.control import Binding, ControlSettings, Event
+from ltunnel.node import Node
+from ltunnel.plugin import PortSpec, Transport, TransportContext
+from ltunnel.testing.host import Host
+from ltunnel.testing.links import Link
+from ltunnel.testing.ports import SimUdpPort
+from ltunnel.testing.tun import SimTun
+
+if TYPE_CHECKING:
+    from ltunnel.testing.world import World
+
+_TURNS = 10_000
+"""Calls of one kind at one moment before a program is held to be stuck."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PortSettings:
+    """How the ports of a machine receive; see `SimUdpPort`."""
+
+    gro: bool = True
+    gro_limit: int = 64
+    buffer: int = 4 << 20
+
+
+class SimNode:
+    """A machine that runs a hub or a node. Made by `World.add_hub` and `World.add_node`.
+
+    What the program would store (identity, bindings, pins) outlives `stop`, `kill` and `start`.
+    """
+
+    def __init__(self, world: World, host: Host, tun: SimTun, settings: ControlSettings, context: TransportContext,
+                 ports: PortSettings) -> None:  # fmt: skip
+        self.world = world
+        self.host = host
+        self.tun = tun
+        self.settings = settings
+        """May be replaced while the program does not run."""
+        self.context = context
+        self.port_settings = ports
+        self.node: Node | None = None
+        """The running program; None when it does not run."""
+        self.ports: list[list[SimUdpPort]] = []
+        """By transport."""
+        self.events: list[tuple[float, Event]] = []
+        """All that the program has told, with the time."""
+        self.bindings: Sequence[Binding] = ()
+        self.pins: dict[str, bytes] = {}
+        self.wall_error = 0.0
+        """Seconds by which this machine's wall clock is ahead of the true one."""
+        self._random = world.network.random(f"{host.name}/random")
+
+    @property
+    def name(self) -> str:
+        """Name of host and node."""
+        return self.host.name
+
+    @property
+    def link(self) -> Link:
+        """The machine's (first) link."""
+        return self.host.links[0]
+
+    @property
+    def state(self) -> str:
+        """``up``, ``connecting``, ``denied``, or ``stopped``."""
+        return "stopped" if self.node is None else self.node.control.state
+
+    def inner(self, version: int = 4) -> str:
+        """Return the machine's tunnel address of an IP version."""
+        return next(str(address.ip) for address in self.settings.addresses if address.version == version)
+
+    def start(self) -> None:
+        """Start the program."""
+        assert self.node is None, f"{self.name} runs already"
+        world = self.world
+        transports: list[tuple[str, Transport]] = []
+        self.ports = []
+        for name, descriptor in world.transports.items():
+            options = world.options_of(name, descriptor.options)
+            ports = [self._open(spec) for spec in descriptor.ports(options, self.context)]
+            self.ports.append(ports)
+            transports.append((name, descriptor.create(options, ports, self.context)))
+        self.node = Node(
+            self.settings, transports, self.tun, random=self._random.randbytes, now=world.now,
+            wall_offset=self._wall_offset, bindings=self.bindings, pins=self.pins,
+        )  # fmt: skip
+        self.node.start(world.now)
+        self._take_events()
+
+    def stop(self) -> None:
+        """Stop the program as SIGTERM does: it says goodbye."""
+        assert self.node is not None, f"{self.name} does not run"
+        self.node.stop(self.world.now)
+        self._take_events()
+        self.kill()
+
+    def kill(self) -> None:
+        """Stop the program as SIGKILL does."""
+        for port in (port for ports in self.ports for port in ports):
+            port.close()
+        self.node = None
+        self.ports = []
+        self.tun.drain()
+
+    def restart(self) -> None:
+        """Kill the program and start it again."""
+        self.kill()
+        self.start()
+
+    def happened(self, name: str) -> list[tuple[float, Event]]:
+        """Return the events of one name."""
+        return [(when, event) for when, event in self.events if event.name == name]
+
+    def status(self) -> dict[str, Any]:
+        """Return what the program says of itself."""
+        assert self.node is not None, f"{self.name} does not run"
+        return self.node.status(self.world.now)
+
+    def drops(self) -> dict[str, int]:
+        """Return what the program has dropped, by reason, peers' included."""
+        status = self.status()
+        total: dict[str, int] = dict(status["drops"])
+        for peer in status["peers"]:
+            for reason, number in peer["drops"].items():
+                total[reason] = total.get(reason, 0) + number
+        return total
+
+    def pump(self) -> bool:
+        """Let the program take what waits and do what is due; False when there was nothing."""
+        node, now = self.node, self.world.now
+        if node is None:
+            return False
+        busy = False
+        ready = self.world.network.ready
+        node.control.wall_offset = self._wall_offset
+        for index, ports in enumerate(self.ports):
+            for port in ports:
+                if port in ready:
+                    busy = True
+                    del ready[port]
+                    self._repeat(partial(node.handle_port, index, port, now))
+                    assert not port.pending, f"{self.name} left {port.pending} datagrams in a port"
+        if self.tun.pending:
+            busy = True
+            self._repeat(partial(node.handle_tun, now))
+            assert not self.tun.pending, f"{self.name} left {self.tun.pending} packets in its TUN device"
+        due = node.next_timeout()
+        if due is not None and due <= now:
+            busy = True
+            node.handle_timeout(now)
+        self._take_events()
+        return busy
+
+    @property
+    def _wall_offset(self) -> float:
+        return self.world.network.clock.wall_offset + self.wall_error
+
+    def _repeat(self, step: Callable[[], bool]) -> None:
+        for _ in range(_TURNS):
+            if not step():
+                return
+        raise RuntimeError(f"{self.name} says again and again that more may wait")
+
+    def _open(self, spec: PortSpec) -> SimUdpPort:
+        settings = self.port_settings
+        return SimUdpPort(
+            self.host, spec, gro=settings.gro, gro_limit=settings.gro_limit, buffer=settings.buffer
+        )  # fmt: skip
+
+    def _take_events(self) -> None:
+        assert self.node is not None
+        for event in self.node.take_events():
+            self.events.append((self.world.now, event))
+            if event.name == "bindings":
+                self.bindings = self.node.control.bindings
+            elif event.name == "pins":
+                self.pins = dict(self.node.control.pins)
