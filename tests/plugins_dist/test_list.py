@@ -46,7 +46,9 @@ def test_list_shows_every_plugin_with_its_status(ltunnel: Callable[..., object])
     assert [row["distribution"] for row in twins] == ["twin-one", "twin-two"]
 
 
-def test_unreadable_metadata_of_one_distribution_hides_no_other(ltunnel: Callable[..., object], torn_site: Path) -> None:
+def test_unreadable_metadata_of_one_distribution_hides_no_other(
+    ltunnel: Callable[..., object], torn_site: Path
+) -> None:
     result = ltunnel("plugins", "list", "--json", more=torn_site)
     assert result.returncode == 0
     assert _rows(result.stdout).keys() >= STATUSES.keys()
@@ -62,7 +64,9 @@ def test_list_for_people_has_a_line_for_each(ltunnel: Callable[..., object]) -> 
     assert "hello from a plugin" not in result.stdout
 
 
-def test_list_succeeds_when_what_is_selected_is_good(ltunnel: Callable[..., object], config: Callable[..., Path]) -> None:
+def test_list_succeeds_when_what_is_selected_is_good(
+    ltunnel: Callable[..., object], config: Callable[..., Path]
+) -> None:
     result = ltunnel("plugins", "list", "--json", "-c", str(config("cipher_good", disable_plugins=["cipher_noisy"])))
     assert result.returncode == 0
     rows = _rows(result.stdout)

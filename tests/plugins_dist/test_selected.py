@@ -17,8 +17,7 @@ BAD = {
     "and this ltunnel has 1.0",
     "cipher_twin": "plugin cipher_twin: provided more than once, by twin-one 1.0 and twin-two 2.0; "
     "uninstall all but one",
-    "cipher_alias": "plugin cipher_alias (cipher-alias-dist 1.0): calls itself 'cipher_other', "
-    "unlike its entry point",
+    "cipher_alias": "plugin cipher_alias (cipher-alias-dist 1.0): calls itself 'cipher_other', unlike its entry point",
     "cipher_raises": "plugin cipher_raises (cipher-raises-dist 1.0): ltunnel_cipher raises: "
     "ZeroDivisionError: integer division or modulo by zero",
     "cipher_untyped": "plugin cipher_untyped (cipher-untyped-dist 1.0): ltunnel_cipher returned dict, "
@@ -66,8 +65,8 @@ def test_bad_hooks_are_refused_in_words_of_pluggy(
     [
         ({"rounds": 300}, "cipher_good.rounds: Input should be less than 128 (got 300)"),
         ({"round": 3}, "cipher_good.round: no such option (got 3)"),
-        ({"rounds": "many"}, "cipher_good.rounds: Input should be a valid integer, unable to parse string as an integer "
-         '(got "many")'),
+        ({"rounds": "many"},
+         'cipher_good.rounds: Input should be a valid integer, unable to parse string as an integer (got "many")'),
     ],
 )  # fmt: skip
 def test_bad_options_are_refused(

@@ -56,7 +56,8 @@ def _option(flag: Flag) -> click.Option:
     names = [f"--{flag.name}", *([f"-{flag.letter}"] if flag.letter else [])]
     if flag.field is None and flag.switch:
         return click.Option(names, is_flag=True, help=_meaning(flag))
-    return click.Option(names, metavar=flag.metavar, help=_meaning(flag), hidden=flag.hidden)
+    metavar = "true|false" if flag.switch else flag.metavar
+    return click.Option(names, metavar=metavar, help=_meaning(flag), hidden=flag.hidden)
 
 
 def _meaning(flag: Flag) -> str:

@@ -19,6 +19,7 @@ def view(answer: Mapping[str, Any]) -> RenderableType:
     lines = [_title(answer), _stack(answer), _device(answer.get("tun") or {}), _traffic(answer)]
     if answer.get("reason"):
         lines.append(Text(printable(str(answer["reason"])), style="red"))
+    lines += (Text(printable(str(warning)), style="yellow") for warning in answer.get("warnings") or ())
     return Group(*lines, _peers(answer.get("peers") or ()))
 
 

@@ -61,7 +61,7 @@ def _check_sections(sections: Mapping[str, Any], config: Config, entries: Entrie
     plugins = {*entries.names(), *config.transport, config.cipher}
     for name, section in sections.items():
         if name not in plugins:
-            close = difflib.get_close_matches(name, sorted(FIELDS | plugins), n=1)
+            close = difflib.get_close_matches(name, sorted(FIELDS | plugins), n=1, cutoff=0.75)
             meant = f"; did you mean {close[0]}?" if close else ""
             raise ConfigError(f"{source}: {printable(name, 60)}: is neither a field nor an installed plugin{meant}")
         if not isinstance(section, dict):

@@ -31,7 +31,7 @@ RULE = "ltunnel_rule"
 """Type of the pydantic error for a rule that joins fields; its context holds `field` and `text`."""
 
 _Int = Annotated[int, BeforeValidator(refuse_bool)]
-_Seconds = Annotated[float, BeforeValidator(refuse_bool), Field(gt=0, le=86_400, allow_inf_nan=False)]
+_Seconds = Annotated[float, BeforeValidator(refuse_bool), Field(gt=0, le=86_400)]
 _Name = Annotated[str, PlainValidator(read_name)]
 _PluginName = Annotated[str, PlainValidator(read_plugin_name)]
 _PluginNames = Annotated[tuple[str, ...], PlainValidator(read_plugin_names)]

@@ -29,7 +29,7 @@ def find_secret(
     """
     in_environ = environ.get(VARIABLE)
     sources = (
-        (overrides, "command line", Path()),
+        (overrides, "the flags", Path()),
         (written, str(path), path.parent if path else Path()),
     )
     for fields, source, folder in sources:
@@ -37,7 +37,7 @@ def find_secret(
             raise ConfigError(f"{source}: key and key_file are both given; give one")
         if "key" not in fields and "key_file" not in fields:
             continue
-        remarks = (f"{VARIABLE} is ignored, since the {source} gives a key",) if in_environ else ()
+        remarks = (f"{VARIABLE} is ignored, since the key comes from {source}",) if in_environ else ()
         if "key" in fields:
             return Secret(fields["key"], remarks)
         return Secret(read_key_file(fields["key_file"], folder), remarks)

@@ -126,7 +126,7 @@ def absence(name: str, entries: Entries) -> str:
     reason = "not installed: no distribution provides it"
     if not entries.all:
         reason = "not installed, nor is any other; pip install 'ltunnel[standard]' brings the usual ones"
-    close = difflib.get_close_matches(name, entries.names(), n=1)
+    close = difflib.get_close_matches(name, entries.names(), n=1, cutoff=0.75)
     if close:
         reason += f"; did you mean {close[0]}?"
     if entries.unreadable:

@@ -6,6 +6,7 @@ hangs, exits or crashes does no harm to the others or to the listing.
 
 import multiprocessing
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
@@ -108,6 +109,7 @@ def _child(sender: Connection, entry: Entry, finding: Finding, kinds: Sequence[K
     nowhere = os.open(os.devnull, os.O_RDWR)
     for descriptor in range(3):
         os.dup2(nowhere, descriptor)
+    sys.stdout = sys.stderr = os.fdopen(nowhere, "w")  # a buffer of their own, too
     sender.send(_examine(entry, finding, kinds, section))
     os._exit(0)  # no exit handlers: they are the plugin's, or the parent's
 

@@ -1,0 +1,149 @@
+import io
+import json
+import sys
+import types
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from ltunnel.cli.main import main
+from ltunnel.cli.status_view import duration, view
+from ltunnel.errors import HostError
+from ltunnel.runtime import client
+
+PEER: dict[str, Any] = {
+    "name": "alice", "key": "ab" * 32, "addresses": ["10.0.0.2", "fd00::2"], "endpoint": "192.0.2.7:40122",
+    "transport": "transport_udp", "state": "established", "last_handshake": 65.2, "last_seen": 0.4, "rtt_ms": 12.345,
+    "mtu": 1400, "rx_bytes": 5_000_000, "tx_bytes": 1200, "rx_packets": 4321, "tx_packets": 12,
+    "drops": {"replayed": 3},
+}  # fmt: skip
+ANSWER: dict[str, Any] = {
+    "role": "hub", "version": "0.1.0", "name": "box", "network": "lan", "key_check": "QX7B", "encrypted": True,
+    "stack": {"transports": ["transport_udp"], "cipher": "AESGCM"},
+    "tun": {"name": "ltun0", "mtu": 1400, "addresses": ["10.0.0.1/24"], "offload": True}, "uptime": 7300.0,
+    "state": "up", "reason": None, "warnings": [], "drops": {"wrong key": 9}, "peers": [PEER],
+    "counters": {"rx_bytes": 5_000_000, "tx_bytes": 1200, "rx_packets": 4321, "tx_packets": 12},
+}  # fmt: skip
+
+
+def _text(answer: dict[str, Any]) -> str:
+    out = io.StringIO()
+    Console(file=out, width=300, markup=False, highlight=False).print(view(answer))
+    return out.getvalue()
+
+
+def _requests(monkeypatch: pytest.MonkeyPatch, answers: Iterator[Any]) -> list[tuple[Any, ...]]:
+    """Let `request` give these answers, raising those that are exceptions; return the arguments of its calls."""
+    calls: list[tuple[Any, ...]] = []
+
+    def request(*arguments: Any) -> Any:
+        calls.append(arguments)
+        answer = next(answers)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(client, "request", request)
+    return calls
+
+
+def test_the_view_shows_what_matters() -> None:
+    lines = _text(ANSWER).splitlines()
+    assert lines[0].rstrip() == "hub box of network lan: up, running for 2 h 1 min (ltunnel 0.1.0)"
+    assert lines[1].rstrip() == "stack transport_udp, AESGCM; key check QX7B"
+    assert lines[2].rstrip() == "device ltun0 10.0.0.1/24 mtu 1400, with offloads"
+    assert lines[3].rstrip() == "received 5.0 MB in 4321 packets, sent 1.2 kB in 12 packets, dropped wrong key 9"
+    (row,) = [line for line in lines if "alice" in line]
+    cells = ("10.0.0.2", "192.0.2.7:40122", "transport_udp", "established", "1 min ago", "0 s ago", "12.3 ms",
+             "5.0 MB", "4321", "1.2 kB", "12", "replayed 3")  # fmt: skip
+    position = 0
+    for cell in cells:
+        position = row.index(cell, position)
+    assert any("fd00::2" in line for line in lines)
+
+
+def test_the_view_of_a_node_in_trouble() -> None:
+    text = _text({
+        **ANSWER, "role": "node", "state": "denied", "reason": "10.0.0.2 belongs to another key", "encrypted": False,
+        "warnings": ["the passphrase is short"], "drops": {}, "peers": [],
+    })  # fmt: skip
+    for word in ("node box", "denied", "10.0.0.2 belongs to another key", "NOT ENCRYPTED", "the passphrase is short",
+                 "no peers"):  # fmt: skip
+        assert word in text
+    assert "dropped" not in text
+
+
+def test_a_peer_that_was_never_heard() -> None:
+    silent = {**PEER, "endpoint": None, "transport": None, "state": "connecting", "last_handshake": None,
+              "last_seen": None, "rtt_ms": None, "name": "", "drops": {}}  # fmt: skip
+    text = _text({**ANSWER, "peers": [silent]})
+    assert "abababab" in text, "without a name the key stands for it"
+    assert text.count("never") == 2
+    assert "None" not in text
+
+
+def test_what_a_peer_says_cannot_move_the_cursor() -> None:
+    text = _text({**ANSWER, "peers": [{**PEER, "name": "\x1b[2Jalice"}]})
+    assert "\x1b" not in text
+    assert "\\x1b[2Jalice" in text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 s"), (59.9, "59 s"), (60, "1 min"), (3599, "59 min"), (3600, "1 h 0 min"), (86_399, "23 h 59 min"),
+     (90_000, "1 d 1 h"), (None, "some time")],
+)  # fmt: skip
+def test_durations(seconds: float | None, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_json_is_what_the_node_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    calls = _requests(monkeypatch, iter([ANSWER]))
+    assert main(["status", "-json", "-tun-name", "lt3"]) == 0
+    assert json.loads(capsys.readouterr().out) == ANSWER
+    assert calls == [("status", "lt3")]
+
+
+def test_without_a_terminal_there_are_no_colours(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calls = _requests(monkeypatch, iter([ANSWER]))
+    assert main(["status"]) == 0
+    out = capsys.readouterr().out
+    assert "alice" in out
+    assert "\x1b" not in out
+    assert calls == [("status", None)]
+
+
+def test_nobody_there_is_an_error(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["status"], ["status", "--watch"], ["status", "--json"]):
+        _requests(monkeypatch, iter([HostError("no ltunnel is running")]))
+        assert main(arguments) == 2
+        assert capsys.readouterr() == ("", "ltunnel: no ltunnel is running\n")
+
+
+def test_watching_without_a_terminal_gives_a_line_each_second(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    naps: list[float] = []
+    monkeypatch.setattr("ltunnel.cli.status.time", types.SimpleNamespace(sleep=naps.append))
+    _requests(monkeypatch, iter([ANSWER, {**ANSWER, "state": "connecting"}, KeyboardInterrupt()]))
+    assert main(["status", "--watch", "--json"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [json.loads(line)["state"] for line in lines] == ["up", "connecting"]
+    assert naps == [1.0, 1.0]
+
+
+def test_watching_on_a_terminal_outlasts_a_restart(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.StringIO()
+    terminal = Console(file=out, width=300, force_terminal=True)
+    monkeypatch.setattr("ltunnel.cli.status.console", lambda: terminal)
+    monkeypatch.setattr("ltunnel.cli.status.time", types.SimpleNamespace(sleep=lambda _seconds: None))
+    again = {**ANSWER, "name": "back-again"}
+    _requests(monkeypatch, iter([ANSWER, HostError("no ltunnel is running"), again, KeyboardInterrupt()]))
+    assert main(["status", "--watch"]) == 0
+    shown = out.getvalue()
+    assert shown.index("alice") < shown.index("no ltunnel is running") < shown.index("back-again")
+    assert sys.exc_info() == (None, None, None)
