@@ -60,6 +60,25 @@ class WirePort:
         return pos, pos + len(data), len(first), source
 
 
+class PrefixTransport(UdpTransport):
+    """UDP with the length of each datagram in front of it."""
+
+    def __init__(self, port: WirePort) -> None:
+        super().__init__(port)
+        self.prefix = 2
+
+    def send(self, flow: object, buf: memoryview, start: int, end: int, seg: int, now: float) -> bool:
+        for at in range(start, end, seg):
+            buf[at : at + 2] = (min(seg, end - at) - 2).to_bytes(2, "big")
+        return super().send(flow, buf, start, end, seg, now)
+
+    def receive(self, port: WirePort, buf: memoryview, pos: int, now: float) -> tuple[object, int, int, int]:
+        flow, start, end, seg = super().receive(port, buf, pos, now)
+        for at in range(start, end, seg):
+            assert int.from_bytes(buf[at : at + 2], "big") == min(seg, end - at) - 2
+        return flow, start, end, seg
+
+
 class Recorder:
     """A control side that writes down what it is told."""
 
@@ -85,13 +104,21 @@ class End:
     """One machine: TUN, port, data path."""
 
     def __init__(
-        self, addresses: Sequence[str], endpoint: str, *, mtu: int, hub: bool, isolated: bool, uso: bool = True
+        self,
+        addresses: Sequence[str],
+        endpoint: str,
+        *,
+        mtu: int,
+        hub: bool,
+        isolated: bool,
+        uso: bool = True,
+        prefixed: bool = False,
     ) -> None:
         self.addresses = addresses
         self.endpoint = (endpoint, 9000)
         self.tun = SimTun(mtu=mtu, uso=uso, answers=False)
         self.port = WirePort(self.endpoint)
-        self.transport = UdpTransport(self.port)
+        self.transport = (PrefixTransport if prefixed else UdpTransport)(self.port)
         self.control = Recorder()
         self.fib = Fib()
         self.stats = Stats()
@@ -152,11 +179,19 @@ class Net:
     connect = staticmethod(connect)
 
     @staticmethod
-    def pair(mtu: int = 1400, right_mtu: int | None = None, *, uso: bool = True) -> tuple[End, End]:
+    def pair(
+        mtu: int = 1400, right_mtu: int | None = None, *, uso: bool = True, prefixed: bool = False
+    ) -> tuple[End, End]:
         """Two nodes with a direct session; 10.0.0.1, fd00::1 and 10.0.0.2, fd00::2."""
-        left = End(("10.0.0.1/24", "fd00::1/64"), "192.0.2.1", mtu=mtu, hub=False, isolated=False)
+        left = End(("10.0.0.1/24", "fd00::1/64"), "192.0.2.1", mtu=mtu, hub=False, isolated=False, prefixed=prefixed)
         right = End(
-            ("10.0.0.2/24", "fd00::2/64"), "192.0.2.2", mtu=right_mtu or mtu, hub=False, isolated=False, uso=uso
+            ("10.0.0.2/24", "fd00::2/64"),
+            "192.0.2.2",
+            mtu=right_mtu or mtu,
+            hub=False,
+            isolated=False,
+            uso=uso,
+            prefixed=prefixed,
         )
         connect(left, right, 1)
         return left, right

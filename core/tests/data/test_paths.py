@@ -95,9 +95,15 @@ def test_a_clean_path_delivers_everything_in_order(net, sent, gro, offloads):
 
 
 @SETTINGS
-@given(sent=traffic(), gro=st.booleans(), seed=st.integers(0, 2**32), loss=st.sampled_from((0.0, 0.01, 0.1, 0.5)))
-def test_loss_reordering_and_duplication_lose_only_what_was_lost(net, sent, gro, seed, loss):
-    left, right = net.pair()
+@given(
+    sent=traffic(),
+    gro=st.booleans(),
+    prefixed=st.booleans(),
+    seed=st.integers(0, 2**32),
+    loss=st.sampled_from((0.0, 0.01, 0.1, 0.5)),
+)
+def test_loss_reordering_and_duplication_lose_only_what_was_lost(net, sent, gro, prefixed, seed, loss):
+    left, right = net.pair(prefixed=prefixed)
     right.port.gro = gro
     rng = random.Random(seed)
     path = []

@@ -60,15 +60,17 @@ class Nonces:
 class RowGrid:
     """Where rows of one geometry are laid out (`staging`) and where their datagrams go (from HEADROOM on).
 
-    A row's plaintext is ``payload (seg) | header (header_length) | trailer (8)``; its datagram adds DATA_OVERHEAD.
+    A row's plaintext is ``payload (seg) | header (header_length) | trailer (8)``; its datagram adds DATA_OVERHEAD, and
+    its slot the `prefix` that the transport wants in front of each.
     """
 
-    __slots__ = ("datagram", "headers", "indices", "limit", "plain", "sealed", "staging", "tail")
+    __slots__ = ("headers", "indices", "limit", "plain", "prefix", "sealed", "slot", "staging", "tail")
 
-    def __init__(self, out: Arena, header_length: int, seg: int) -> None:
+    def __init__(self, out: Arena, header_length: int, seg: int, prefix: int) -> None:
         length = seg + header_length + ROW_TRAILER
-        self.datagram = length + DATA_OVERHEAD
-        self.limit = max(1, min(MAX_ROWS, MAX_DATAGRAM // self.datagram))
+        self.prefix = prefix
+        self.slot = slot = prefix + length + DATA_OVERHEAD
+        self.limit = max(1, min(MAX_ROWS, MAX_DATAGRAM // slot))
         """Rows that one call may send."""
         self.staging: Bytes2D = np.zeros((self.limit, length), np.uint8)
         self.staging[:, -1] = FrameType.ROW
@@ -78,14 +80,9 @@ class RowGrid:
         """Header and trailer but for index and type, the same in all rows of a super-packet."""
         whole = self.staging.data.cast("B")
         self.plain = [whole[i * length : (i + 1) * length] for i in range(self.limit)]
-        self.headers, self.sealed = datagrams(out, self.datagram, self.limit)
-
-
-def datagrams(out: Arena, size: int, count: int) -> tuple[Bytes2D, list[Buffer]]:
-    """Lay `count` datagrams of `size` bytes out from HEADROOM on: ((count, 12) headers, views of what is sealed)."""
-    grid = out.array[HEADROOM : HEADROOM + count * size].reshape(count, size)
-    starts = range(HEADROOM, HEADROOM + count * size, size)
-    return grid[:, :DATA_HEADER], [out.view[at + DATA_HEADER : at + size] for at in starts]
+        end = HEADROOM + self.limit * slot
+        self.headers = out.array[HEADROOM:end].reshape(self.limit, slot)[:, prefix : prefix + DATA_HEADER]
+        self.sealed = [out.view[at + prefix + DATA_HEADER : at + slot] for at in range(HEADROOM, end, slot)]
 
 
 class ReceiveGrid:

@@ -76,7 +76,7 @@ class Inbound:
                 more = False
                 break
             if end - start > size:
-                self._batch(index, flow, start, size, size, *divmod(end - start, size), now)
+                self._coalesced(index, flow, start, end, size, now)
             elif end > start and not self._stack(index, port, flow, start, end, now):
                 more = False
                 break
@@ -85,9 +85,16 @@ class Inbound:
 
     # ---------------------------------------------------------------- batches and segments
 
+    def _coalesced(self, index: int, flow: Flow, start: int, end: int, stride: int, now: float) -> None:
+        """Take what one call brought: slots of `stride` bytes, each with the transport's prefix and a datagram."""
+        prefix = self._transports[index].prefix
+        full, rest = divmod(end - start, stride)
+        self._batch(index, flow, start + prefix, stride - prefix, stride, full, max(0, rest - prefix), now)
+
     def _stack(self, index: int, port: Port, flow: Flow, start: int, end: int, now: float) -> bool:
         """Read on behind a single datagram while equal ones follow from the same flow. False when the port is empty."""
         receive, view = self._transports[index].receive, self._rx.view
+        prefix = self._transports[index].prefix
         size, stride, pos, full, rest = end - start, 0, end, 1, 0
         following = None
         empty = False
@@ -111,10 +118,10 @@ class Inbound:
             if length:
                 following = (other, at, stop, seg)
             break
-        self._batch(index, flow, start, size, stride or size, full, rest, now)
+        rest = max(0, rest - prefix)
+        self._batch(index, flow, start + prefix, size - prefix, stride or size, full, rest, now)
         if following is not None:
-            other, at, stop, seg = following
-            self._batch(index, other, at, seg, seg, *divmod(stop - at, seg), now)
+            self._coalesced(index, *following, now)
         return not empty
 
     def _batch(

@@ -75,7 +75,7 @@ class Outbound:
         self._mtu = mtu
         self._out = Arena(HEADROOM + MAX_DATAGRAM + 64)
         self._nonces = Nonces()
-        self._grids = GridCache(lambda header_length, seg: RowGrid(self._out, header_length, seg), limit=16)
+        self._grids = GridCache(lambda *geometry: RowGrid(self._out, *geometry), limit=16)
         self._tun = Staging()
         self._transit = Staging()
         self._scratch = Arena(CAPACITY + 2 * 65_600)
@@ -225,20 +225,22 @@ class Outbound:
     ) -> int:
         """Seal and send the longest run of equal bundles from `at` on, with one shorter after it; return its length."""
         out, source, seal = self._out.view, arena.view, epoch.sealer.seal
+        assert peer.path is not None  # noqa: S101  # _epoch has looked
+        prefix = self._transports[peer.path.transport].prefix
         start, end = bundles[at]
-        size = end - start + DATA_OVERHEAD
+        size = prefix + end - start + DATA_OVERHEAD
         room = min(MAX_ROWS, MAX_DATAGRAM // size, len(bundles) - at)
         plain, sealed, nonces = [], [], []
         word, counter, pos, count = epoch.send_word, epoch.counter, HEADROOM, 0
         for start, end in bundles[at : at + room]:
-            length = end - start + DATA_OVERHEAD
+            length = prefix + end - start + DATA_OVERHEAD
             if length > size:
                 break
-            _HEADER.pack_into(out, pos, word, counter + count)
-            nonces.append(out[pos : pos + DATA_HEADER])
+            header, pos = pos + prefix, pos + length
+            _HEADER.pack_into(out, header, word, counter + count)
+            nonces.append(out[header : header + DATA_HEADER])
             plain.append(source[start:end])
-            sealed.append(out[pos + DATA_HEADER : pos + length])
-            pos += length
+            sealed.append(out[header + DATA_HEADER : pos])
             count += 1
             if length < size:
                 break
@@ -283,7 +285,8 @@ class Outbound:
         stats.tx_bytes += stop - payload + count * header_length
         tail = data[at + VNET_SIZE : payload]
         tail += _TRAILER.pack(gso, header_length, csum_start, count, seg)
-        grid = self._grids.get(header_length, seg)
+        assert peer.path is not None  # noqa: S101  # _epoch has looked
+        grid = self._grids.get(header_length, seg, self._transports[peer.path.transport].prefix)
         for first in range(0, count, grid.limit):
             begin = payload + first * seg
             end = min(stop, begin + grid.limit * seg)
@@ -299,7 +302,7 @@ class Outbound:
         counter = epoch.take(count)
         nonces = self._nonces
         nonces.fill(count, epoch.send_word, counter)
-        size = grid.datagram
+        size = grid.slot
         pos = HEADROOM + full * size
         if full:
             grid.headers[:full] = nonces.array[:full]
@@ -313,6 +316,7 @@ class Outbound:
         if rest:  # the last, shorter row is sealed where it lies, its tail written behind the packet
             stop = end + len(tail) + 2
             arena.data[end:stop] = tail + bytes((first + full, FrameType.ROW))
+            pos += grid.prefix
             out, after = self._out.view, pos + stop - end + rest + DATA_OVERHEAD
             header = nonces.views[full]
             out[pos : pos + DATA_HEADER] = header

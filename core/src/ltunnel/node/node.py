@@ -123,8 +123,10 @@ class Node:
         if not outbox:
             return
         arena = self._message
-        for transport, flow, datagram in outbox:
-            end = HEADROOM + len(datagram)
-            arena.data[HEADROOM:end] = datagram
-            self._transports[transport].send(flow, arena.view, HEADROOM, end, len(datagram), now)
+        for index, flow, datagram in outbox:
+            transport = self._transports[index]
+            start = HEADROOM + transport.prefix
+            end = start + len(datagram)
+            arena.data[start:end] = datagram
+            transport.send(flow, arena.view, HEADROOM, end, end - HEADROOM, now)
         outbox.clear()

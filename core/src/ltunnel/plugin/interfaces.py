@@ -16,14 +16,21 @@ class Transport(Protocol):
     ports: Sequence[Port]
     """The ports it was given, in the order in which it asked for them."""
 
+    prefix: int
+    """Bytes that it writes in front of *each* datagram (a length, a header of its own); 0 where ports keep boundaries.
+
+    The core leaves that much room: batches are slots of ``prefix | datagram``, and `seg`, in `send` and in `receive`,
+    is the size of a whole slot."""
+
     def connect(self, remote: Address, now: float) -> Flow:
         """Start a flow to `remote` and return it at once; a flow that is still opening drops what is sent on it."""
         ...
 
     def send(self, flow: Flow, buf: Buffer, start: int, end: int, seg: int, now: float) -> bool:
-        """Send ``buf[start:end]`` as datagrams of `seg` bytes, the last may be shorter, at most `MAX_ROWS` of them.
+        """Send ``buf[start:end]``, slots of `seg` bytes of which the last may be shorter, at most `MAX_ROWS` of them.
 
-        The `HEADROOM` bytes in front of `start` may be overwritten with headers. False when they could not be sent.
+        What stands in the prefixes is undefined until the transport writes them; it may also overwrite the `HEADROOM`
+        bytes in front of `start`. False when the datagrams could not be sent.
         """
         ...
 

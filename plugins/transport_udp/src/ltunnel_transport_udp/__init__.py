@@ -26,10 +26,11 @@ UDP_HEADER = 8
 class UdpTransport:
     """A flow is the far end's socket address; there is no state of its own and so no timer."""
 
-    __slots__ = ("_dual_stack", "_port", "_send", "ports")
+    __slots__ = ("_dual_stack", "_port", "_send", "ports", "prefix")
 
     def __init__(self, port: Port) -> None:
         self.ports: Sequence[Port] = (port,)
+        self.prefix = 0
         self._port = port
         self._send = port.send
         self._dual_stack = len(port.local) == 4
