@@ -13,7 +13,7 @@ from struct import pack
 import pytest
 from pyroute2 import netns
 
-from lab import Host, Lab, missing_ability
+from lab import Host, Lab
 from ltunnel.errors import HostError
 from ltunnel.runtime.link import link_mtu
 from ltunnel.runtime.netlink import GSO_MAX_SIZE, configure_tun
@@ -23,15 +23,6 @@ from ltunnel.runtime.udp import open_udp
 pytestmark = pytest.mark.netns
 
 OWN, FAR = "10.77.0.1", "10.77.0.2"
-
-
-@pytest.fixture
-def lab() -> Iterator[Lab]:
-    reason = missing_ability()
-    if reason:
-        pytest.skip(reason)
-    with Lab() as lab:
-        yield lab
 
 
 @contextmanager

@@ -9,11 +9,12 @@ import socket
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
+from functools import partial
 from typing import Any
 
 from ltunnel.config import Config, control_settings, load_stack, network_keys
+from ltunnel.control import Control
 from ltunnel.control.events import Event, Level
-from ltunnel.control.pins import pin_name
 from ltunnel.control.settings import ControlSettings
 from ltunnel.errors import HostError, LtunnelError, PluginError
 from ltunnel.node import Node
@@ -100,7 +101,6 @@ def _assemble(config: Config, log: Log, stack: ExitStack) -> Service | None:
         bindings=bindings,
         pins=pins,
     )
-    pin = pin_name(settings.hub_label, settings.network)
     service = Service(
         node,
         loop,
@@ -109,7 +109,7 @@ def _assemble(config: Config, log: Log, stack: ExitStack) -> Service | None:
         log=log,
         savers={
             "bindings": lambda: state.save_bindings(node.control.bindings),
-            "pins": lambda: state.save_pin(pin, node.control.pins.get(pin)),
+            "pins": partial(_save_pins, state, pins, node.control),
         },
         warnings=[*_key_warnings(settings), *warnings, *clashes],
     )
@@ -120,6 +120,15 @@ def _assemble(config: Config, log: Log, stack: ExitStack) -> Service | None:
         stack.callback(service.hub_address.close)
     control_socket.serve(service.answer)
     return service
+
+
+def _save_pins(state: State, stored: dict[str, bytes], control: Control) -> None:
+    """Store how the pins differ from those that are `stored`."""
+    pins = control.pins
+    changes = {name: pins.get(name) for name in stored.keys() | pins.keys() if stored.get(name) != pins.get(name)}
+    state.update_pins(changes)
+    stored.clear()
+    stored.update(pins)
 
 
 def _not_yet(_request: dict[str, Any], _now: float) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from ltunnel import __version__
 from ltunnel.control.events import Event, Level
+from ltunnel.control.settings import Role
 from ltunnel.errors import HostError
 from ltunnel.node import Node
 from ltunnel.runtime.hub_address import HubAddress
@@ -17,6 +18,7 @@ from ltunnel.runtime.log import Log
 from ltunnel.runtime.loop import Loop
 from ltunnel.runtime.ports import OpenPort, name_address
 from ltunnel.runtime.tun import Tun
+from ltunnel.wire.text import escape
 
 _RETRY_SAVE = 30.0
 
@@ -98,8 +100,10 @@ class Service:
             case "status":
                 return self.status(now)
             case "forget":
-                return self._forget(request, now)
-        raise HostError(f"no such command: {request['command']!r}")
+                return self._forget_binding(str(request.get("peer")), now)
+            case "forget-pin":
+                return self._forget_pin(str(request.get("name")), now)
+        raise HostError(f"no such command: {escape(request['command'])}")
 
     def status(self, now: float) -> dict[str, Any]:
         """Return what the node says of itself, and what only the runtime knows."""
@@ -144,8 +148,26 @@ class Service:
         for warning in self._warnings:
             self._log(Event(name="warning", text=warning, level=Level.WARNING))
 
-    def _forget(self, request: dict[str, Any], now: float) -> dict[str, Any]:
-        raise NotImplementedError
+    def _forget_binding(self, who: str, now: float) -> dict[str, Any]:
+        control = self.node.control
+        if self.node.settings.role is not Role.HUB:
+            raise HostError("this is a client: only a server keeps addresses and names for clients")
+        binding = control.forget_binding(who, now)
+        if binding is None:
+            raise HostError(f"no client has the name, address or key {escape(who)}")
+        self._after_order(now)
+        return {"forgotten": binding.to_dict()}
+
+    def _forget_pin(self, name: str, now: float) -> dict[str, Any]:
+        if not self.node.control.forget_pin(name):
+            raise HostError(f"no server is pinned as {escape(name)}")
+        self._after_order(now)
+        return {"forgotten": name}
+
+    def _after_order(self, now: float) -> None:
+        """Send and store what an order to the control side has led to."""
+        self.node.handle_timeout(now)
+        self._take_events(now)
 
     def _take_events(self, now: float) -> None:
         for event in self.node.take_events():

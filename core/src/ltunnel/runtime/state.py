@@ -77,13 +77,18 @@ class State:
         return self._load(_PINS, {}, lambda data: {name: _key(pin) for name, pin in data["pins"].items()})
 
     def save_pin(self, name: str, key: bytes | None) -> None:
-        """Store one pin, or forget it; those of other nodes with this folder stay as they are. Raises OSError."""
+        """Store one pin, or forget it (None). Raises OSError, `HostError` for a damaged file."""
+        self.update_pins({name: key})
+
+    def update_pins(self, changes: Mapping[str, bytes | None]) -> None:
+        """Store and forget pins; those of other nodes with this folder stay as they are. Raises as `save_pin`."""
         with self._locked():
             pins = self.load_pins()
-            if key is None:
-                pins.pop(name, None)
-            else:
-                pins[name] = key
+            for name, key in changes.items():
+                if key is None:
+                    pins.pop(name, None)
+                else:
+                    pins[name] = key
             self._save(_PINS, {"pins": {name: pin.hex() for name, pin in pins.items()}})
 
     def _load(self, name: str, default: T, parse: Callable[[Mapping[str, Any]], T]) -> T:
