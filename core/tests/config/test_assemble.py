@@ -31,17 +31,14 @@ def test_settings_of_a_node() -> None:
     assert (settings.hub, settings.hub_label) == (("192.0.2.1", 9000), "hub.example:9000")
     assert (settings.keepalive, settings.mtu, settings.keys.keyed) == (5.0, 1400, True)
     assert notices == ()
-    routed, _notices = _settings(_client(routes="192.168.7.0/24, fd07::/64"), remote=("192.0.2.1", 9000))
-    assert list(map(str, routed.routes)) == ["192.168.7.0/24", "fd07::/64"]
 
 
 def test_settings_of_a_hub() -> None:
-    config = Config(key=KEY, max_clients=7, multi_client=False, client_isolation=True, accept_routes=True)
+    config = Config(key=KEY, max_clients=7, multi_client=False, client_isolation=True)
     settings, _notices = _settings(config)
     assert settings.role is Role.HUB
     assert (settings.hub, settings.hub_label) == (None, "")
     assert (settings.max_clients, settings.multi_client, settings.client_isolation) == (7, False, True)
-    assert settings.accept_routes
     assert str(settings.addresses[0]) == "10.0.0.1/24"
 
 

@@ -139,13 +139,6 @@ def test_defaults_are_the_documents(write: Write) -> None:
          'tunnel_addr: should hold at most one IPv4 and one IPv6 address (got ["10.0.0.1/24", "10.0.1.1/24"])'),
         ({"tunnel_addr": "fd00::1/64", "mtu": 1279},
          "mtu: should be at least 1280 with an IPv6 tunnel_addr (got 1279)"),
-        ({"routes": "192.168.7.1/24"},
-         'routes: should be a network, and 192.168.7.1/24 is a machine in 192.168.7.0/24 (got "192.168.7.1/24")'),
-        ({"routes": ["lan"]},
-         'routes: should be a network, such as 192.168.7.0/24, or a list of networks (got ["lan"])'),
-        ({"routes": ["10.1.0.0/16"] * 25},
-         "routes: should hold at most 24 networks "
-         '(got ["10.1.0.0/16", "10.1.0.0/16", "10.1.0.0/16", "10.1.0.0/16",…)'),
         ({"keepalive": 30}, "keepalive: should be less than timeout, 30 s (got 30)"),
         ({"timeout": "NaN"}, 'timeout: Input should be greater than 0 (got "NaN")'),
         ({"timeout": 0}, "timeout: Input should be greater than 0 (got 0)"),
@@ -276,8 +269,6 @@ def test_options_of_plugins_that_are_not_selected_have_a_notice(write: Write) ->
          ("tls_enabled, tls_cert_file: not in effect, needs a TLS transport",)),
         ({"remote_addr": "h:1"}, ("remote_addr: not in effect in server mode",)),
         ({"remote_addr": ""}, ()),
-        ({"routes": "10.1.0.0/16"}, ("routes: not in effect in server mode",)),
-        ({**CLIENT, "accept_routes": True}, ("accept_routes: not in effect in client mode",)),
         ({**CLIENT, "local_addr": ":9000"}, ("local_addr: not in effect in client mode",)),
     ],
 )  # fmt: skip

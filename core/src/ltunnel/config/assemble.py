@@ -80,8 +80,6 @@ def control_settings(
         new_aead=aead_maker(stack.cipher),
         stack=fingerprint(stack),
         addresses=config.tunnel_addr,
-        routes=() if config.is_hub else config.routes,
-        accept_routes=config.is_hub and config.accept_routes,
         mtu=mtu,
         hub=remote,
         hub_label="" if config.remote_addr is None else str(config.remote_addr),

@@ -5,15 +5,12 @@ Readers raise ValueError; pydantic turns it into an error that names the field.
 
 import re
 from collections.abc import Iterable
-from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network, ip_address, ip_interface
+from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
 from typing import NamedTuple
 
 from ltunnel.wire.text import NAME_LIMIT, valid_name
 
 TunnelAddress = IPv4Interface | IPv6Interface
-Network = IPv4Network | IPv6Network
-
-ROUTE_LIMIT = 24  # what a CONFIRM message has room for
 
 _DEVICE_NAME_BYTES = 15  # IFNAMSIZ without its final zero
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
@@ -135,31 +132,6 @@ def _unusable(address: TunnelAddress) -> str | None:
     if address.version == 4 and network.num_addresses > 2 and host == network.broadcast_address:
         return f"the broadcast address of {network}"
     return None
-
-
-def read_networks(value: object) -> tuple[Network, ...]:
-    """Read networks: text separated by commas, or a list."""
-    if isinstance(value, str):
-        value = [part.strip() for part in value.split(",")]
-    if not isinstance(value, list | tuple):
-        raise ValueError("should be a network, such as 192.168.7.0/24, or a list of networks")
-    if len(value) > ROUTE_LIMIT:
-        raise ValueError(f"should hold at most {ROUTE_LIMIT} networks")
-    return tuple(_network(part) for part in value)
-
-
-def _network(value: object) -> Network:
-    if isinstance(value, IPv4Network | IPv6Network):
-        return value
-    if not isinstance(value, str) or "/" not in value:
-        raise ValueError("should be a network, such as 192.168.7.0/24, or a list of networks")
-    try:
-        address = ip_interface(value)
-    except ValueError:
-        raise ValueError("should be a network, such as 192.168.7.0/24, or a list of networks") from None
-    if address.ip != address.network.network_address:
-        raise ValueError(f"should be a network, and {value} is a machine in {address.network}")
-    return address.network
 
 
 def read_name(value: object) -> str:

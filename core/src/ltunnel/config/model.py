@@ -13,12 +13,10 @@ from pydantic_core import PydanticCustomError
 
 from ltunnel.config.fields import (
     HostPort,
-    Network,
     TunnelAddress,
     read_device_name,
     read_listen,
     read_name,
-    read_networks,
     read_plugin_name,
     read_plugin_names,
     read_remote,
@@ -92,10 +90,7 @@ class Config(BaseModel):
     client_isolation: bool = Field(False, description="clients reach the server, but not each other")
     timeout: _Seconds = Field(30.0, description="seconds of silence after which a peer is gone")
     keepalive: _Seconds = Field(10.0, description="seconds of silence after which a sign of life is sent")
-    routes: Annotated[tuple[Network, ...], PlainValidator(read_networks)] = Field(
-        (), description="networks behind a client that it offers to the server"
-    )
-    accept_routes: bool = Field(False, description="a server sends clients what is for the networks that they offer")
+    accept_routes: bool = Field(False, description="take routes that the server announces")
 
     transport: _PluginNames = Field(("transport_udp",), description="transport plugins, the preferred one first")
     cipher: _PluginName = Field(
@@ -183,12 +178,8 @@ def _without_effect(config: Config) -> Iterator[str]:
             yield f"{', '.join(written)}: not in effect, needs {needed}"
     if not config.is_hub and "local_addr" in config.model_fields_set:
         yield "local_addr: not in effect in client mode"
-    if not config.is_hub and config.accept_routes:
-        yield "accept_routes: not in effect in client mode"
     if config.is_hub and config.remote_addr is not None:
         yield "remote_addr: not in effect in server mode"
-    if config.is_hub and config.routes:
-        yield "routes: not in effect in server mode"
     selected = {*config.transport, config.cipher}
     for name in config.plugin_options.keys() - selected:
         yield f"{name}: its options are not in effect, since the plugin is not selected"
