@@ -2,15 +2,23 @@
 
 import json
 import re
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from lab.host import Host, LabError
 from lab.program import Program
 
 PORT = 5201
+
+INSIDE = {
+    name: (sys.executable, str(Path(__file__).parent / "inside" / f"{name}.py"))
+    for name in ("bulk", "capture", "strangers")
+}
+"""Command lines of the programs in `lab.inside`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +63,27 @@ class Ping:
     received: int
     average: float
     slowest: float
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """Random bytes that went over TCP: their SHA-256 at both ends."""
+
+    sent: str
+    received: str
+    seconds: float
+
+
+def transfer(source: Host, target: Host, address: str, megabytes: int, port: int = 5300) -> Transfer:
+    """Send random bytes from source to the target's address over TCP with cubic."""
+    receiver = target.start("bulk", [*INSIDE["bulk"], "receive", str(port)])
+    receiver.log.write_text("")
+    receiver.wait_for("ready")
+    began = time.monotonic()
+    sent = source.run(*INSIDE["bulk"], "send", address, str(port), str(megabytes * 1_000_000), timeout=90)
+    receiver.wait()
+    received = receiver.output().split()[-1]
+    return Transfer(sent.stdout.strip(), received, time.monotonic() - began)
 
 
 def serve(server: Host, port: int = PORT) -> Program:

@@ -88,7 +88,7 @@ class Tunnel:
             if status and wanted(status):
                 return status
             if time.monotonic() > deadline:
-                last = json.dumps(status, indent=1)
+                last = json.dumps(status)
                 raise ProgramError(
                     f"{self.program.name} did not {what} in {timeout} s; status {last}\n{self.program.last_lines()}"
                 )
