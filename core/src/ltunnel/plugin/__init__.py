@@ -29,8 +29,9 @@ from ltunnel.plugin.descriptors import (
     TransportDescriptor,
 )
 from ltunnel.plugin.discovery import Candidate, CandidateKind, DiscoveryAgent, Probe, Signal, SignalKind
+from ltunnel.plugin.host import HostRule, HostRuleKind
 from ltunnel.plugin.interfaces import Aead, FecCode, Transport
-from ltunnel.plugin.ports import Address, Buffer, Endpoint, Flow, Port, PortKind, PortSpec
+from ltunnel.plugin.ports import Address, Buffer, Endpoint, Flow, Port, PortKind, PortSpec, RawPort, StreamPort
 from ltunnel.plugin.routing import NextHop, PathClass, PathView, RoutingPolicy
 
 GROUP = "ltunnel"
@@ -57,6 +58,8 @@ __all__ = [
     "FecCode",
     "FecDescriptor",
     "Flow",
+    "HostRule",
+    "HostRuleKind",
     "NextHop",
     "NoOptions",
     "Options",
@@ -66,6 +69,8 @@ __all__ = [
     "Port",
     "PortKind",
     "PortSpec",
+    "RawPort",
+    "StreamPort",
     "Probe",
     "RoutingDescriptor",
     "RoutingPolicy",

@@ -7,9 +7,14 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from ltunnel.plugin.discovery import DiscoveryAgent
+from ltunnel.plugin.host import HostRule
 from ltunnel.plugin.interfaces import Aead, FecCode, Transport
 from ltunnel.plugin.ports import Address, Port, PortSpec
 from ltunnel.plugin.routing import RoutingPolicy
+
+
+def _no_rules(_options: Any, _ports: Sequence[Port]) -> Sequence[HostRule]:
+    return ()
 
 
 class Options(BaseModel):
@@ -59,6 +64,8 @@ class TransportDescriptor:
     """(options, context) -> the ports it needs."""
     create: Callable[[Any, Sequence[Port], TransportContext], Transport]
     """(options, opened ports in the order asked for, context) -> the transport."""
+    host_rules: Callable[[Any, Sequence[Port]], Sequence[HostRule]] = _no_rules
+    """(options, opened ports) -> what the host must do, applied before the transport is made."""
     needs_root: bool = False
 
 

@@ -25,10 +25,9 @@ Flow = Any
 class PortKind(Enum):
     """What a port is made of."""
 
-    UDP = "udp"
-    PACKET = "packet"
-    TUN = "tun"
-    STREAM = "stream"
+    UDP = "udp"  # a UDP socket: `Port`
+    RAW = "raw"  # whole IP packets for one port number of one protocol: `RawPort`
+    STREAM = "stream"  # TCP connections, made or accepted: `StreamPort`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +35,8 @@ class PortSpec:
     """A port that a transport asks for.
 
     `host` and `port` are what it binds to; port 0 lets the kernel choose. `dual_stack` on an IPv6 wildcard takes IPv4
-    too. `extra` holds what only one kind needs (a packet port's filter, a stream's listen flag).
+    too. `extra` holds what only one kind needs: for RAW ``protocol`` (6) and ``backend`` ("auto", "packet" or "tun"), for
+    STREAM ``listen`` (bool).
     """
 
     kind: PortKind
@@ -65,4 +65,42 @@ class Port(Protocol):
 
         Raises `BlockingIOError` when nothing waits. `buf` has at least 65,536 bytes after `pos`.
         """
+        ...
+
+
+class RawPort(Port, Protocol):
+    """IP packets of one protocol, to and from one local port number, with the virtio-net header of each in front.
+
+    Packets are super-packets: ``virtio-net header 10 | IP header | transport header | payload`` of up to 64 KB, which
+    the kernel cuts into segments of ``gso_size``, with checksums partial (flag NEEDS_CSUM). In `send`, `start` is that of the
+    virtio-net header, in front of which 32 bytes of headroom are the port's (link header); `seg` is the payload of a
+    segment and `to` is (host,). In `recv`, likewise: (start, end, seg, (host,)), seg 0 for a packet that is not cut.
+    """
+
+    def source(self, host: str) -> bytes | None:
+        """Return the packed local address that packets to `host` must carry now, None without a route."""
+        ...
+
+
+class StreamPort(Port, Protocol):
+    """TCP connections. Bytes in, bytes out; framing, backpressure and encryption are the transport's.
+
+    `recv` returns (start, end, seg, connection): bytes of one connection; start == end says that it is closed (or could
+    not be made). A connection is an opaque hashable Endpoint.
+    """
+
+    def connect(self, remote: Address) -> Endpoint:
+        """Begin a connection and return its name at once; bytes sent before it stands are queued up to `room`."""
+        ...
+
+    def room(self, connection: Endpoint) -> int:
+        """Return how many bytes may be sent now so that they do not queue for long; 0 for an unknown connection."""
+        ...
+
+    def close(self, connection: Endpoint) -> None:
+        """Close a connection; unknown ones are ignored."""
+        ...
+
+    def describe(self, connection: Endpoint) -> str:
+        """Name the far end: ``192.0.2.7:40122``."""
         ...
