@@ -116,7 +116,7 @@ def test_what_a_kernel_refuses():
     with pytest.raises(OSError, match="in use"):
         SimUdpPort(pair.right, PortSpec(kind=PortKind.UDP, host="0.0.0.0", port=7))
     with pytest.raises(ValueError, match="not tun ports"):
-        SimUdpPort(pair.right, PortSpec(kind=PortKind.TUN, host="", port=0))
+        SimUdpPort(pair.right, PortSpec(kind=PortKind.RAW, host="", port=0))
 
 
 def test_no_way_there():

@@ -35,8 +35,8 @@ class PortSpec:
     """A port that a transport asks for.
 
     `host` and `port` are what it binds to; port 0 lets the kernel choose. `dual_stack` on an IPv6 wildcard takes IPv4
-    too. `extra` holds what only one kind needs: for RAW ``protocol`` (6) and ``backend`` ("auto", "packet" or "tun"), for
-    STREAM ``listen`` (bool).
+    too. `extra` holds what only one kind needs: for RAW ``protocol`` (6) and ``backend`` ("auto", "packet" or "tun"),
+    for STREAM ``listen`` (bool).
     """
 
     kind: PortKind
@@ -72,8 +72,8 @@ class RawPort(Port, Protocol):
     """IP packets of one protocol, to and from one local port number, with the virtio-net header of each in front.
 
     Packets are super-packets: ``virtio-net header 10 | IP header | transport header | payload`` of up to 64 KB, which
-    the kernel cuts into segments of ``gso_size``, with checksums partial (flag NEEDS_CSUM). In `send`, `start` is that of the
-    virtio-net header, in front of which 32 bytes of headroom are the port's (link header); `seg` is the payload of a
+    the kernel cuts into segments of ``gso_size``, with checksums partial (flag NEEDS_CSUM). In `send`, `start` is that
+    of the virtio-net header, in front of which 32 bytes of headroom are the port's (link header); `seg` is the payload of a
     segment and `to` is (host,). In `recv`, likewise: (start, end, seg, (host,)), seg 0 for a packet that is not cut.
     """
 
