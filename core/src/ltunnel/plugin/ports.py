@@ -73,8 +73,8 @@ class RawPort(Port, Protocol):
 
     Packets are super-packets: ``virtio-net header 10 | IP header | transport header | payload`` of up to 64 KB, which
     the kernel cuts into segments of ``gso_size``, with checksums partial (flag NEEDS_CSUM). In `send`, `start` is that
-    of the virtio-net header, in front of which 32 bytes of headroom are the port's (link header); `seg` is the payload of a
-    segment and `to` is (host,). In `recv`, likewise: (start, end, seg, (host,)), seg 0 for a packet that is not cut.
+    of the virtio-net header, in front of which 32 bytes of headroom are the port's (link header); `seg` is the payload
+    of a segment and `to` is (host,). In `recv`, likewise: (start, end, seg, (host,)), seg 0 for a packet that is not cut.
     """
 
     def source(self, host: str) -> bytes | None:
