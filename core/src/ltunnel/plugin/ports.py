@@ -4,6 +4,7 @@ A transport names the ports it needs (`PortSpec`), the runtime opens them and ha
 takes their place. So a plugin never opens a socket, and the same code runs in a simulation without root.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol
@@ -26,7 +27,7 @@ class PortKind(Enum):
     """What a port is made of."""
 
     UDP = "udp"  # a UDP socket: `Port`
-    RAW = "raw"  # whole IP packets for one port number of one protocol: `RawPort`
+    RAW = "raw"  # whole IP packets of one protocol, to some port numbers: `RawPort`
     STREAM = "stream"  # TCP connections, made or accepted: `StreamPort`
 
 
@@ -35,8 +36,8 @@ class PortSpec:
     """A port that a transport asks for.
 
     `host` and `port` are what it binds to; port 0 lets the kernel choose. `dual_stack` on an IPv6 wildcard takes IPv4
-    too. `extra` holds what only one kind needs: for RAW ``protocol`` (6) and ``backend`` ("auto", "packet" or "tun"),
-    for STREAM ``listen`` (bool).
+    too. `extra` holds what only one kind needs: for RAW ``protocol`` (6), ``backend`` ("auto", "packet" or "tun") and
+    ``numbers`` (how many local port numbers, 1 unless given; only with port 0), for STREAM ``listen`` (bool).
     """
 
     kind: PortKind
@@ -69,16 +70,33 @@ class Port(Protocol):
 
 
 class RawPort(Port, Protocol):
-    """IP packets of one protocol, to and from one local port number, with the virtio-net header of each in front.
+    """IP packets of one protocol, to and from a few local port numbers, with a virtio-net header in front of each.
 
-    Packets are super-packets: ``virtio-net header 10 | IP header | transport header | payload`` of up to 64 KB, which
-    the kernel cuts into segments of ``gso_size``, with checksums partial (flag NEEDS_CSUM). In `send`, `start` is that
-    of the virtio-net header, in front of which 32 bytes of headroom are the port's (link header); `seg` is the payload
-    of a segment and `to` is (host,). In `recv`, likewise: (start, end, seg, (host,)), seg 0 for a packet that is not cut.
+    A packet is ``virtio-net header 10 | IP header | transport header | payload`` and may be a super-packet of up to 65,535
+    bytes (IP header included), which the kernel cuts into segments of ``gso_size``. The port keeps its numbers from
+    other programs, but nothing listens on them: the kernel's answers (resets) are for `HostRuleKind.DROP_RESETS`.
+
+    `send`: ``buf[start:end]`` is one packet, `start` that of the virtio-net header; `to` is (host,). The packet is as an
+    IP layer would hand it down: IP header and its checksum complete, the transport checksum partial (flag NEEDS_CSUM,
+    the field holds the folded sum of the pseudo-header). ``csum_start`` and ``hdr_len`` count from the IP header; a port
+    whose device counts from a link header adds that. `seg` is the payload of a segment; a packet with more payload has
+    gso_type TCPV4 or TCPV6 and ``gso_size`` = `seg`, another has gso_type NONE. The port may write the 10 bytes of the
+    virtio-net header and 32 bytes of headroom in front of it, nothing else. False when the packet did not leave.
+
+    `recv`: (start, end, seg, (host,)), `start` that of the virtio-net header, in `buf` from `pos` on; one packet or what
+    GRO made of several. `seg` is ``gso_size``, 0 for a packet that stands for itself; of the virtio-net header nothing else
+    is for the transport. Only what came in for this host, in the protocol and to one of the numbers, is
+    delivered; IP fragments are not. Link-layer padding may follow the packet: its end is where the IP header says.
+    Nothing else is checked: addresses, options, flags, even checksums that the kernel did not verify are as they came.
     """
 
-    def source(self, host: str) -> bytes | None:
-        """Return the packed local address that packets to `host` must carry now, None without a route."""
+    numbers: Sequence[int]
+    """The local port numbers, all open at once; the first is that of `local`."""
+    secret: bytes
+    """32 random bytes, others at each opening: for keyed hashes, so that a transport needs no source of randomness."""
+
+    def route(self, host: str) -> tuple[bytes, int] | None:
+        """Return (packed local address, MTU) of packets to `host` as things are now, None without a route."""
         ...
 
 
