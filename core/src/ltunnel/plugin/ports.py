@@ -72,21 +72,21 @@ class Port(Protocol):
 class RawPort(Port, Protocol):
     """IP packets of one protocol, to and from a few local port numbers, with a virtio-net header in front of each.
 
-    A packet is ``virtio-net header 10 | IP header | transport header | payload`` and may be a super-packet of up to 65,535
-    bytes (IP header included), which the kernel cuts into segments of ``gso_size``. The port keeps its numbers from
-    other programs, but nothing listens on them: the kernel's answers (resets) are for `HostRuleKind.DROP_RESETS`.
+    A packet is ``virtio-net header 10 | IP header | transport header | payload`` and may be a super-packet of up to
+    65,535 bytes (IP header included), which the kernel cuts into segments of ``gso_size``. The port keeps its numbers
+    from other programs, but nothing listens on them: the kernel's resets are for `HostRuleKind.DROP_RESETS` to stop.
 
-    `send`: ``buf[start:end]`` is one packet, `start` that of the virtio-net header; `to` is (host,). The packet is as an
-    IP layer would hand it down: IP header and its checksum complete, the transport checksum partial (flag NEEDS_CSUM,
-    the field holds the folded sum of the pseudo-header). ``csum_start`` and ``hdr_len`` count from the IP header; a port
-    whose device counts from a link header adds that. `seg` is the payload of a segment; a packet with more payload has
-    gso_type TCPV4 or TCPV6 and ``gso_size`` = `seg`, another has gso_type NONE. The port may write the 10 bytes of the
-    virtio-net header and 32 bytes of headroom in front of it, nothing else. False when the packet did not leave.
+    `send`: ``buf[start:end]`` is one packet, `start` that of the virtio-net header; `to` is (host,). The packet is as
+    an IP layer hands it down: IP header complete, the transport checksum partial (flag NEEDS_CSUM, the field holds the
+    folded sum of the pseudo-header). ``csum_start`` and ``hdr_len`` count from the IP header; a port whose device
+    counts from a link header adds that. `seg` is the payload of a segment; a packet with more payload has gso_type
+    TCPV4 or TCPV6 and ``gso_size`` = `seg`, another has gso_type NONE. The port may write over the virtio-net header
+    and the 32 bytes in front of it, nothing else. False when the packet did not leave.
 
-    `recv`: (start, end, seg, (host,)), `start` that of the virtio-net header, in `buf` from `pos` on; one packet or what
-    GRO made of several. `seg` is ``gso_size``, 0 for a packet that stands for itself; of the virtio-net header nothing else
-    is for the transport. Only what came in for this host, in the protocol and to one of the numbers, is
-    delivered; IP fragments are not. Link-layer padding may follow the packet: its end is where the IP header says.
+    `recv`: (start, end, seg, (host,)), `start` that of the virtio-net header, in `buf` from `pos` on: one packet, or
+    what GRO made of several. `seg` is ``gso_size``, 0 for a packet that stands for itself; nothing else of the
+    virtio-net header means anything to the transport. Only packets for this host, in the protocol and to one of the
+    numbers, are delivered, no IP fragments. Link-layer padding may follow: the packet ends where its IP header says.
     Nothing else is checked: addresses, options, flags, even checksums that the kernel did not verify are as they came.
     """
 
