@@ -24,6 +24,7 @@ class Bare:
 
     def __init__(self, ports: list[Port]) -> None:
         self.ports = ports
+        self.prefix = 0
         self.sent_bytes = 0
 
     def connect(self, remote: Address, now: float) -> Endpoint:
@@ -111,6 +112,33 @@ class Framed(Bare):
         for flow, due in list(self.open.items()):
             if due <= now:
                 self._hello(flow, now)
+
+
+class Prefixed(Bare):
+    """The length of each datagram in front of it, where the core leaves room."""
+
+    def __init__(self, ports: list[Port]) -> None:
+        super().__init__(ports)
+        self.prefix = 2
+
+    def send(self, flow: Endpoint, buf: Buffer, start: int, end: int, seg: int, now: float) -> bool:
+        for at in range(start, end, seg):
+            buf[at : at + 2] = (min(at + seg, end) - at - 2).to_bytes(2, "big")
+        return super().send(flow, buf, start, end, seg, now)
+
+    def receive(self, port: Port, buf: Buffer, pos: int, now: float) -> tuple[Endpoint, int, int, int]:
+        source, start, end, seg = super().receive(port, buf, pos, now)
+        for at in range(start, end, seg or 1):
+            size = min(at + seg, end) - at - 2
+            if size <= 0 or int.from_bytes(buf[at : at + 2], "big") != size:
+                return source, start, start, 0
+        return source, start, end, seg
+
+
+class WritesPrefixesInside(Prefixed):
+    def send(self, flow, buf, start, end, seg, now):
+        buf[start + 2 : start + 4] = b"\0\1"
+        return super().send(flow, buf, start, end, seg, now)
 
 
 class LosesBoundaries(Bare):
@@ -221,6 +249,7 @@ def describe(make: type[Bare], **changes: Any) -> TransportDescriptor:
 def test_good_transports_pass(failures: Callable[..., set[str]]):
     assert failures(TransportConformance, descriptor=describe(Bare)) == set()
     assert failures(TransportConformance, descriptor=describe(Framed, overhead=12)) == set()
+    assert failures(TransportConformance, descriptor=describe(Prefixed, overhead=10)) == set()
 
 
 @pytest.mark.parametrize(("transport", "found_by"), [
@@ -228,7 +257,7 @@ def test_good_transports_pass(failures: Callable[..., set[str]]):
     (ClobbersBeyondHeadroom, "test_boundaries"), (SaysNothing, "test_boundaries"), (KeepsViews, "test_boundaries"),
     (NeverBlocks, "test_empty_ports_say_so"), (ChokesOnGarbage, "test_garbage"), (StuckTimer, "test_timers"),
     (ClosesOnce, "test_close"), (OneFlow, "test_flows"), (WritesInFront, "test_receives_at_any_place"),
-    (Padded, "test_boundaries"), (Framed, "test_overhead_is_what_it_says"),
+    (WritesPrefixesInside, "test_boundaries"), (Padded, "test_boundaries"), (Framed, "test_overhead_is_what_it_says"),
 ])  # fmt: skip
 def test_bad_transports_are_found(failures: Callable[..., set[str]], transport: type[Bare], found_by: str):
     assert found_by in failures(TransportConformance, descriptor=describe(transport))

@@ -31,7 +31,18 @@ from ltunnel.plugin.descriptors import (
 from ltunnel.plugin.discovery import Candidate, CandidateKind, DiscoveryAgent, Probe, Signal, SignalKind
 from ltunnel.plugin.host import HostRule, HostRuleKind
 from ltunnel.plugin.interfaces import Aead, FecCode, Transport
-from ltunnel.plugin.ports import Address, Buffer, Endpoint, Flow, Port, PortKind, PortSpec, RawPort, StreamPort
+from ltunnel.plugin.ports import (
+    Address,
+    Buffer,
+    Endpoint,
+    Flow,
+    Port,
+    PortKind,
+    PortSpec,
+    RawPort,
+    StreamEvent,
+    StreamPort,
+)
 from ltunnel.plugin.routing import NextHop, PathClass, PathView, RoutingPolicy
 
 GROUP = "ltunnel"
@@ -75,6 +86,7 @@ __all__ = [
     "RoutingPolicy",
     "Signal",
     "SignalKind",
+    "StreamEvent",
     "StreamPort",
     "Transport",
     "TransportContext",

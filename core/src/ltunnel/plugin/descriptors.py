@@ -49,6 +49,12 @@ class TransportContext:
 
     listen: Address | None
     remote: Address | None
+    remote_name: str = ""
+    """On a node: the hub as the config names it, a host name or an address; for those that check who answers."""
+
+
+def _no_warnings(_options: Any, _context: TransportContext) -> Sequence[str]:
+    return ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,13 +65,16 @@ class TransportDescriptor:
     wire_name: str
     """Name in status output and in the stack's fingerprint."""
     overhead: int
-    """Bytes that it adds to a datagram on top of the IP header: 8 for UDP."""
+    """Bytes that it adds to a datagram on top of the IP header: 8 for UDP. It counts against the MTU, so 0 for a
+    transport over streams, which are cut wherever a packet is full."""
     ports: Callable[[Any, TransportContext], Sequence[PortSpec]]
     """(options, context) -> the ports it needs."""
     create: Callable[[Any, Sequence[Port], TransportContext], Transport]
     """(options, opened ports in the order asked for, context) -> the transport."""
     host_rules: Callable[[Any, Sequence[Port]], Sequence[HostRule]] = _no_rules
     """(options, opened ports) -> what the host must do, applied before the transport is made."""
+    warnings: Callable[[Any, TransportContext], Sequence[str]] = _no_warnings
+    """(options, context) -> what an operator must hear at each start, a line each."""
     needs_root: bool = False
 
 

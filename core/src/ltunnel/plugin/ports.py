@@ -6,7 +6,7 @@ takes their place. So a plugin never opens a socket, and the same code runs in a
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import Enum, IntEnum
 from typing import Any, Protocol
 
 Buffer = memoryview
@@ -100,25 +100,38 @@ class RawPort(Port, Protocol):
         ...
 
 
+class StreamEvent(IntEnum):
+    """What an empty range from `StreamPort.recv` says of its connection, in the place of `seg`."""
+
+    CLOSED = 0  # it has ended, or could not be made; its name is forgotten
+    ACCEPTED = 1  # it was made by the far end
+
+
 class StreamPort(Port, Protocol):
     """TCP connections. Bytes in, bytes out; framing, backpressure and encryption are the transport's.
 
-    `recv` returns (start, end, seg, connection): bytes of one connection; start == end says that it is closed (or could
-    not be made). A connection is an opaque hashable Endpoint.
+    A connection has an opaque hashable name, an Endpoint, that no other connection of the port ever has.
+
+    `send` takes the whole range or nothing, and keeps what the kernel does not take at once: False when the connection
+    is unknown or closed, or when far more waits than `room` has allowed. `seg` means nothing.
+
+    `recv` returns (start, end, seg, connection): bytes of one connection. An empty range is a `StreamEvent`: `seg` says
+    which. Connections take turns. Once something has arrived the runtime calls again until `recv` has raised
+    `BlockingIOError`, so a transport may work off one range before it asks for the next.
     """
 
     def connect(self, remote: Address) -> Endpoint:
-        """Begin a connection and return its name at once; bytes sent before it stands are queued up to `room`."""
+        """Begin a connection and return its name at once; bytes sent before it stands are kept until it does."""
         ...
 
     def room(self, connection: Endpoint) -> int:
         """Return how many bytes may be sent now so that they do not queue for long; 0 for an unknown connection."""
         ...
 
-    def close(self, connection: Endpoint) -> None:
-        """Close a connection; unknown ones are ignored."""
+    def disconnect(self, connection: Endpoint) -> None:
+        """Close a connection, of which nothing more is heard; unknown ones are ignored."""
         ...
 
     def describe(self, connection: Endpoint) -> str:
-        """Name the far end: ``192.0.2.7:40122``."""
+        """Name the far end: ``192.0.2.7:40122``. An empty text for an unknown connection."""
         ...

@@ -84,7 +84,9 @@ def _assemble(config: Config, log: Log, stack: ExitStack) -> Service | None:
         config, plugins, identity=identity, keys=keys, link_mtu=link_mtu(remote=remote, listen=listen), remote=remote
     )
 
-    context = TransportContext(listen=listen, remote=_widest(addresses))
+    remote_name = "" if config.remote_addr is None else config.remote_addr.host
+    context = TransportContext(listen=listen, remote=_widest(addresses), remote_name=remote_name)
+    loud = [text for part in plugins.transports for text in part.descriptor.warnings(part.options, context)]
     opened = [_open_transport(part, context, config, stack) for part in plugins.transports]
     tun = open_tun(config.tun_name)
     stack.callback(tun.close)
@@ -111,7 +113,7 @@ def _assemble(config: Config, log: Log, stack: ExitStack) -> Service | None:
             "bindings": lambda: state.save_bindings(node.control.bindings),
             "pins": partial(_save_pins, state, pins, node.control),
         },
-        warnings=[*_key_warnings(settings), *warnings, *clashes],
+        warnings=[*_key_warnings(settings), *loud, *warnings, *clashes],
     )
     if config.remote_addr is not None and not is_numeric(config.remote_addr.host):
         both = any(len(port.local) == 4 for _, ports in opened[:1] for port in ports)

@@ -37,15 +37,18 @@ class End:
 
     def send(self, flow: Flow, datagrams: Sequence[bytes], now: float) -> bool:
         """Send equal datagrams, the last may be shorter; check what the transport did to the buffer."""
-        joined = b"".join(datagrams)
+        prefix = self.transport.prefix
+        joined = b"".join(bytes(prefix) + datagram for datagram in datagrams)
         guard = b"\xa5" * 50
         buffer = bytearray(guard + b"\x5a" * HEADROOM + joined + guard)
-        start = len(guard) + HEADROOM
-        sent = self.transport.send(flow, memoryview(buffer), start, start + len(joined), len(datagrams[0]), now)
+        start, slot = len(guard) + HEADROOM, prefix + len(datagrams[0])
+        sent = self.transport.send(flow, memoryview(buffer), start, start + len(joined), slot, now)
         assert isinstance(sent, bool), "send must say True or False"
         assert buffer[: len(guard)] == guard, "send wrote in front of the headroom"
         assert buffer[start + len(joined) :] == guard, "send wrote behind the datagrams"
-        assert buffer[start : start + len(joined)] == joined, "send changed the datagrams"
+        for i, datagram in enumerate(datagrams):
+            at = start + i * slot + prefix
+            assert buffer[at : at + len(datagram)] == datagram, "send changed the datagrams"
         try:
             buffer.append(0)
         except BufferError:
@@ -65,8 +68,10 @@ class End:
                 assert pos <= start <= end <= len(self._buffer), f"range {start}..{end} outside the buffer"
                 assert self._buffer[:pos] == b"\x33" * pos, "receive wrote in front of pos"
                 if start < end:
-                    assert seg > 0, "datagrams of no length"
-                    self.inbox += [(flow, bytes(view[i : min(i + seg, end)])) for i in range(start, end, seg)]
+                    prefix = self.transport.prefix
+                    assert seg > prefix, "datagrams of no length"
+                    slots = [bytes(view[i : min(i + seg, end)]) for i in range(start, end, seg)]
+                    self.inbox += [(flow, slot[prefix:]) for slot in slots]
             else:
                 raise AssertionError("receive never says that nothing waits")
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from ltunnel.constants import HEADROOM, MAX_DATAGRAM, MAX_ROWS
-from ltunnel.plugin import Port, PortSpec, TransportContext, TransportDescriptor
+from ltunnel.plugin import Port, PortKind, PortSpec, TransportContext, TransportDescriptor
 from ltunnel.testing.conformance.base import DescriptorConformance
 from ltunnel.testing.conformance.lab import Lab
+from ltunnel.testing.datagrams import TCP, UDP
 from ltunnel.testing.host import Host
 from ltunnel.testing.links import Quality
-from ltunnel.testing.network import Device
 from ltunnel.testing.ports import SimUdpPort
 
 
@@ -35,11 +35,11 @@ class TransportConformance(DescriptorConformance):
         return Lab(self.descriptor, self.make_options(), lambda host, spec: self.open_port(host, spec, gro=gro),
                    **settings)  # fmt: skip
 
-    def make_batches(self) -> Sequence[Sequence[bytes]]:
-        """Return batches of equal datagrams with a shorter last one, or not."""
+    def make_batches(self, prefix: int = 0) -> Sequence[Sequence[bytes]]:
+        """Return batches of equal datagrams with a shorter last one, or not, that fit with a prefix to each."""
         random = self.make_random()
         sizes = [[1], [100], [200] * 3, [200, 200, 1], [self.wire_payload] * 30, [self.wire_payload] * 10 + [77],
-                 [900] * MAX_ROWS, [MAX_DATAGRAM // MAX_ROWS] * MAX_ROWS]  # fmt: skip
+                 [900] * MAX_ROWS, [MAX_DATAGRAM // MAX_ROWS - prefix] * MAX_ROWS]  # fmt: skip
         return [[random.randbytes(size) for size in batch] for batch in sizes]
 
     def test_descriptor(self) -> None:
@@ -67,7 +67,7 @@ class TransportConformance(DescriptorConformance):
         for gro in (True, False):
             lab = self.make_lab(gro=gro)
             flow, back = lab.open_flow()
-            for batch in self.make_batches():
+            for batch in self.make_batches(lab.node.transport.prefix):
                 assert lab.node.send(flow, batch, lab.now)
                 lab.run(0.5)
                 assert lab.hub.datagrams == batch
@@ -206,8 +206,10 @@ class TransportConformance(DescriptorConformance):
             lab = self.make_lab(gro=gro)
             flow, back = lab.open_flow()
             stranger = lab.add_host("stranger", "198.51.100.200")
-            targets: list[tuple[Device, tuple[str, int]]] = [
-                (end.host, (end.host.addresses[0], int(port.local[1]))) for end in lab.ends for port in end.ports
+            targets = [
+                ((end.host.addresses[0], int(port.local[1])), UDP if spec.kind is PortKind.UDP else TCP)
+                for end in lab.ends
+                for spec, port in zip(end.specs, end.ports, strict=True)
             ]
             genuine = [entry.packet.payload for entry in lab.network.trace or ()][:20]
             random = self.make_random()
@@ -220,8 +222,8 @@ class TransportConformance(DescriptorConformance):
                     payload = bytes(data[: random.randint(0, len(data))])
                 else:
                     payload = random.randbytes(random.choice((0, 1, 2, 7, 19, 20, 40, 200, 1400)))
-                for _, target in targets:
-                    stranger.send((None, 1024 + i % 7), target, payload)
+                for target, protocol in targets:
+                    stranger.send((None, 1024 + i % 7), target, payload, protocol)
                 if i % 20 == 0:
                     lab.run(0.05)
             lab.run(2.0)
