@@ -15,6 +15,7 @@ from ltunnel.testing.network import Network, Router
 from ltunnel.testing.nodes import PortSettings, SimNode
 from ltunnel.testing.ports import SimUdpPort
 from ltunnel.testing.script import Script
+from ltunnel.testing.stream import SimStreamPort
 from ltunnel.testing.traffic import Pings, Transfer
 from ltunnel.testing.tun import SimTun
 from ltunnel.testing.world import World
@@ -37,6 +38,7 @@ __all__ = [
     "Router",
     "Script",
     "SimNode",
+    "SimStreamPort",
     "SimTun",
     "SimUdpPort",
     "TraceEntry",

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from ltunnel.control import Binding, ControlSettings, Event
 from ltunnel.node import Node
-from ltunnel.plugin import PortSpec, Transport, TransportContext
+from ltunnel.plugin import PortKind, PortSpec, Transport, TransportContext
 from ltunnel.testing.host import Host
 from ltunnel.testing.links import Link
 from ltunnel.testing.ports import SimUdpPort
+from ltunnel.testing.stream import SimStreamPort
 from ltunnel.testing.tun import SimTun
 
 if TYPE_CHECKING:
@@ -24,11 +25,12 @@ _TURNS = 10_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PortSettings:
-    """How the ports of a machine receive; see `SimUdpPort`."""
+    """How the ports of a machine receive; see `SimUdpPort` and, for `queue`, `SimStreamPort`."""
 
     gro: bool = True
     gro_limit: int = 64
     buffer: int = 4 << 20
+    queue: int = 1 << 18
 
 
 class SimNode:
@@ -48,7 +50,7 @@ class SimNode:
         self.port_settings = ports
         self.node: Node | None = None
         """The running program; None when it does not run."""
-        self.ports: list[list[SimUdpPort]] = []
+        self.ports: list[list[SimUdpPort | SimStreamPort]] = []
         """By transport."""
         self.events: list[tuple[float, Event]] = []
         """All that the program has told, with the time."""
@@ -147,7 +149,7 @@ class SimNode:
                     busy = True
                     del ready[port]
                     self._repeat(partial(node.handle_port, index, port, now))
-                    assert not port.pending, f"{self.name} left {port.pending} datagrams in a port"
+                    assert not port.pending, f"{self.name} left something in a port: {port.pending}"
         if self.tun.pending:
             busy = True
             self._repeat(partial(node.handle_tun, now))
@@ -169,8 +171,10 @@ class SimNode:
                 return
         raise RuntimeError(f"{self.name} says again and again that more may wait")
 
-    def _open(self, spec: PortSpec) -> SimUdpPort:
+    def _open(self, spec: PortSpec) -> SimUdpPort | SimStreamPort:
         settings = self.port_settings
+        if spec.kind is PortKind.STREAM:
+            return SimStreamPort(self.host, spec, queue=settings.queue)
         return SimUdpPort(
             self.host, spec, gro=settings.gro, gro_limit=settings.gro_limit, buffer=settings.buffer
         )  # fmt: skip

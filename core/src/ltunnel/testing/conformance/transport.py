@@ -13,13 +13,14 @@ from ltunnel.testing.datagrams import TCP, UDP
 from ltunnel.testing.host import Host
 from ltunnel.testing.links import Quality
 from ltunnel.testing.ports import SimUdpPort
+from ltunnel.testing.stream import SimStreamPort
 
 
 class TransportConformance(DescriptorConformance):
     """``class TestMine(TransportConformance): descriptor = ltunnel_transport()``.
 
-    Ports come from `open_port`. The simulator has UDP ports; a transport over other kinds overrides it with ports of
-    its own over the simulated host.
+    Ports come from `open_port`. The simulator has UDP ports and streams; a transport over another kind overrides it
+    with ports of its own over the simulated host.
     """
 
     descriptor: ClassVar[TransportDescriptor]
@@ -27,7 +28,10 @@ class TransportConformance(DescriptorConformance):
     """Bytes of a datagram that the transport must be able to carry."""
 
     def open_port(self, host: Host, spec: PortSpec, *, gro: bool) -> Port:
-        """Open a port on a simulated host."""
+        """Open a port on a simulated host. Without `gro`, streams come in scraps, cut anywhere."""
+        if spec.kind is PortKind.STREAM:
+            random = self.make_random()
+            return SimStreamPort(host, spec, chunk=None if gro else lambda: random.choice((1, 2, 3, 40, 1500)))
         return SimUdpPort(host, spec, gro=gro)
 
     def make_lab(self, *, gro: bool = True, **settings: Any) -> Lab:
