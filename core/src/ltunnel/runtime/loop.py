@@ -41,8 +41,8 @@ class Loop:
         self._handlers[fd] = handler
 
     def watch_output(self, fd: int, *, wanted: bool) -> None:
-        """Also call the handler of `fd` when it is writable, or no longer."""
-        self._epoll.modify(fd, select.EPOLLIN | (select.EPOLLOUT if wanted else 0))
+        """Call the handler of `fd` when it is writable instead of readable, or the other way round again."""
+        self._epoll.modify(fd, select.EPOLLOUT if wanted else select.EPOLLIN)
 
     def unwatch(self, fd: int) -> None:
         """Forget `fd`. To be called before it is closed."""
