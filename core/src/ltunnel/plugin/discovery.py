@@ -1,7 +1,7 @@
 """Discovery: where could two nodes reach each other? Specified here; ``nat_punch`` implements it.
 
 An agent is sans-IO. The core brings it signals (what the hub said, what arrived) and asks it for probes to send; the
-core seals, sends and measures them, keeps the budget (at most 8 candidates of 10 probes for a peer) and owns the keys.
+core seals, sends and measures them, keeps the budget (at most 8 candidates of 10 probes per peer) and owns the keys.
 """
 
 from collections.abc import Sequence
