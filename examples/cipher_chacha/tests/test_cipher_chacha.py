@@ -18,7 +18,10 @@ def test_published_vector():
     key = bytes(range(0x80, 0xA0))
     nonce = bytes.fromhex("070000004041424344454647")
     associated = bytes.fromhex("50515253c0c1c2c3c4c5c6c7")
-    plain = b"Ladies and Gentlemen of the class of '99: If I could offer you only one tip for the future, sunscreen would be it."
+    plain = (
+        b"Ladies and Gentlemen of the class of '99: If I could offer you only one tip for the future, "
+        b"sunscreen would be it."
+    )  # fmt: skip
     sealed = ltunnel_cipher_chacha.ltunnel_cipher().create(None, key).seal_message(nonce, plain, associated)
     assert sealed[:16].hex() == "d31a8d34648e60db7b86afbc53ef7ec2"
     assert sealed[-16:].hex() == "1ae10b594f09e26a7e902ecbd0600691"
