@@ -51,8 +51,9 @@ class Host:
         return [*inside, *map(str, argv)]
 
     def start(self, name: str, argv: Sequence[str | Path], env: Mapping[str, str] | None = None) -> Program:
-        """Start a program; its output is appended to the file `name`.log of this host."""
-        program = Program(f"{name} on {self.name}", self.command(argv), self.folder / f"{name}.log", env or {})
+        """Start a program; its output goes to a file in the host's folder."""
+        log = self.folder / f"{name}.{len(self.programs)}.log"
+        program = Program(f"{name} on {self.name}", self.command(argv), log, env or {})
         self.programs.append(program)
         return program
 
