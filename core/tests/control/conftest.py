@@ -161,20 +161,20 @@ class Net:
         )
         return replace(settings, **changes)
 
-    def bytes(self, size: int) -> bytes:
+    def randbytes(self, size: int) -> bytes:
         return self.random.randbytes(size)
 
     def hub(self, *, bindings=(), wall: float = WALL, **changes) -> Host:
         settings = self.settings("hub", Role.HUB, "10.0.0.1/24", **changes)
         control = ControlUnderTest(
-            settings, random=self.bytes, now=self.now, wall_offset=wall - self.now, bindings=bindings
+            settings, random=self.randbytes, now=self.now, wall_offset=wall - self.now, bindings=bindings
         )
         return self._add(Host(self, "hub", control, HUB_FLOW))
 
     def node(self, who: str, address: str, /, *, pins=None, wall: float = WALL, flow=None, **changes) -> Host:
         settings = self.settings(who, Role.NODE, address, **changes)
         control = ControlUnderTest(
-            settings, random=self.bytes, now=self.now, wall_offset=wall - self.now, pins=pins or {}
+            settings, random=self.randbytes, now=self.now, wall_offset=wall - self.now, pins=pins or {}
         )
         host = self._add(Host(self, who, control, flow or (f"203.0.113.{len(self.hosts) + 1}", 40000)))
         control.set_hub_path(0, HUB_FLOW, self.now)

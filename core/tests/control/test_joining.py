@@ -253,6 +253,27 @@ def test_a_pinned_hub_that_is_replaced_while_the_node_runs(net):
     assert node.hub.epoch is None
 
 
+def test_an_impostor_cannot_end_a_session_that_lives(net):
+    """Somebody who has the network's key and sits on the path answers the node's INIT before the hub does."""
+    hub = net.hub()
+    node = net.node("a", "10.0.0.2/24")
+    net.run(1)
+    evil = net.hub(identity=net.settings("evil", hub.settings.role, "10.0.0.1/24").identity)
+    evil.flow = ("198.51.100.66", 9)
+    net.cut = lambda source, target, data: source is node and target is hub and net.inject(evil, node.flow, data)
+    node.control._rekey(node.control._node_side.session, net.now)
+    net.drain(node)
+    net.run(2)
+    assert node.state == "up"
+    assert node.stats.drops.get(Drop.UNKNOWN_INDEX, 0) > 0, "his answer came first, the hub's was then late"
+    assert "answered for hub.example:9000 (198.51.100.1:9000) with another key" in node.texts("hub-impostor")[0]
+    net.cut = None
+    net.run(5)
+    assert node.send("10.0.0.1", b"x")
+    net.run(0.1)
+    assert hub.got == [b"x"]
+
+
 # -------------------------------------------------------------------- keys, ciphers, clocks
 
 

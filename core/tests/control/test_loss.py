@@ -3,6 +3,7 @@
 import pytest
 
 from ltunnel.constants import REKEY_AFTER_PACKETS
+from ltunnel.control.timers import Timer
 
 SEEDS = range(200)
 
@@ -68,7 +69,7 @@ def test_a_path_slower_than_the_retries(net):
     assert node.state == "up"
 
 
-def stream(net, source, target, to, seconds, gap=0.01, tag=b"", on_step=lambda: None):
+def stream(net, source, target, to, seconds, gap=0.02, tag=b"", on_step=lambda: None):
     """Send a numbered packet every `gap` seconds; return the numbers that could not be sent."""
     end, number, unsent = net.now + seconds, 0, []
     while net.now < end:
@@ -114,7 +115,6 @@ def test_rekeying_on_a_bad_line_loses_only_what_the_line_loses(make_net):
         net.run(1)
         bad_line(net, 0.3)
 
-
         # Data passes, the handshake suffers.
         loss = net.loss
         net.loss = 0.0
@@ -128,7 +128,7 @@ def test_the_responder_rekeys_a_little_later_when_the_initiator_does_not(net):
     hub = net.hub()
     node = net.node("a", "10.0.0.2/24")
     net.run(1)
-    node.control._ctx.timers.cancel(_rekey_timer(), node.control._node_side.session)
+    node.control._ctx.timers.cancel(Timer.REKEY, node.control._node_side.session)
     number, unsent = stream(net, node, hub, "10.0.0.1", 150, gap=0.1)
     assert "hub>INIT" in net.kinds()
     assert "hub>CONFIRM" in net.kinds()
@@ -136,12 +136,6 @@ def test_the_responder_rekeys_a_little_later_when_the_initiator_does_not(net):
     assert len(hub.got) == number
     assert node.hub.epoch.initiator is False
     assert hub.peers[node.settings.identity.public].epoch.initiator is True
-
-
-def _rekey_timer():
-    from ltunnel.control.timers import Timer  # noqa: PLC0415
-
-    return Timer.REKEY
 
 
 def test_packets_count_too(net):

@@ -137,7 +137,8 @@ class Directory:
             other = self._by_key[self._by_address[address]].name
             return Denial(
                 DenyCode.ADDRESS_TAKEN,
-                f"{address} belongs to another node's key (named {other}): choose another, or let the hub forget it",
+                f"{address} belongs to another node's key (named {other}): choose another, or release it on "
+                f"the hub with `ltunnel forget {address}`",
             )
         return None
 

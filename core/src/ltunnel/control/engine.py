@@ -190,7 +190,7 @@ class Control:
             case Confirm():
                 dropped = self._handle_confirm(message, data, transport, flow, now)
             case Resp():
-                met = self._p.initiation.handle_resp(message, data, transport, flow)
+                met = self._p.initiation.handle_resp(message, data)
                 if isinstance(met, Drop):
                     dropped = met
                 else:

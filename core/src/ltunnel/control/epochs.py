@@ -37,8 +37,8 @@ class Epochs:
     def add(self, session: Session, epoch: Epoch, now: float) -> None:
         """Receive on an epoch from now on; it is forgotten after 30 s unless `use` comes first."""
         while len(session.epochs) >= EPOCH_LIMIT:
-            peer = session.peer
-            self._forget(session, next(old for old in session.epochs if peer is None or old is not peer.epoch))
+            others = [other for other in session.epochs if other is not epoch.peer.epoch]
+            self._forget(session, min(others, key=lambda other: (other.window.top >= 0, other.created)))
         session.epochs.append(epoch)
         session.expiry[epoch.local_index] = now + OLD_EPOCH_TIME
         self._ctx.epochs[epoch.local_index] = epoch

@@ -26,7 +26,7 @@ def describe_endpoint(_transport: int, flow: Flow) -> str:
 def limit_group(name: str) -> str:
     """Return what a flow's name counts as in limits: its IPv4 address, or its IPv6 /64 (one site has at least that)."""
     host, colon, port = name.rpartition(":")
-    if not colon or not port.isdigit():
+    if not colon or not port.isdigit() or (":" in host and not host.startswith("[")):
         host = name
     try:
         address: IPv4Address | IPv6Address = ip_address(host.strip("[]").partition("%")[0])

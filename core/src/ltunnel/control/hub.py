@@ -13,6 +13,7 @@ from ltunnel.control.initiation import Met
 from ltunnel.control.session import Session
 from ltunnel.control.side import Parts
 from ltunnel.control.states import Step
+from ltunnel.control.timers import Timer
 from ltunnel.plugin import Flow
 from ltunnel.session import Drop, Epoch, Peer
 from ltunnel.session.peer import Network
@@ -63,11 +64,12 @@ class HubSide:
         assert peer is not None  # noqa: S101 (a hub's sessions have one from the start)
         ctx.peers[peer.key] = peer
         was_there = session.in_use
-        self._describe(peer, binding, proved.claim)
+        self._describe(peer, binding, proved.claim, joins=not was_there)
         epoch = self._p.acceptance.accept(proved, session, peer, now)
         self._p.epochs.accepted(session, epoch, proved.arrived, now)
         self._p.initiation.stop(session)
         session.move(Step.ACCEPTED)
+        peer.rtt = peer.rtt or now - proved.arrived  # until a PONG says it better
         self._p.liveness.begin(session, now)
         if not was_there:
             peer.path = None
@@ -123,15 +125,15 @@ class HubSide:
             ctx.emit("bindings", f"{binding.name} is bound to {_join(binding.addresses)}", Level.DEBUG, key=key.hex())
         return binding
 
-    def _describe(self, peer: Peer, binding: Binding, claim: ConfirmPayload) -> None:
-        """Write into the peer what the directory and its claim say, and route to it."""
+    def _describe(self, peer: Peer, binding: Binding, claim: ConfirmPayload, *, joins: bool) -> None:
+        """Write into the peer what the directory and its claim say, and route to it. `joins`: tell what is odd."""
         peer.name = binding.name
         peer.mtu = claim.mtu
         peer.hosts = frozenset(address.packed for address in binding.addresses)
-        peer.networks = tuple(network for network in claim.routes if self._accept_route(peer, network))
+        peer.networks = tuple(network for network in claim.routes if self._accept_route(peer, network, tell=joins))
         self._p.ctx.fib.set(peer)
 
-    def _accept_route(self, peer: Peer, network: Network) -> bool:
+    def _accept_route(self, peer: Peer, network: Network, *, tell: bool) -> bool:
         ctx = self._p.ctx
         why = None
         if not ctx.settings.accept_routes:
@@ -142,12 +144,12 @@ class HubSide:
             for other in ctx.peers.values():
                 if other is not peer and any(_overlap(network, taken) for taken in other.networks):
                     why = f"it overlaps a network of {other.name}"
-        if why is not None:
+        if why is not None and tell:
             ctx.emit(
                 "route-refused", f"{peer.name} offers a route to {network}, which is ignored: {why}", Level.WARNING,
                 name=peer.name, key=peer.key.hex(), network=str(network), reason=why,
             )  # fmt: skip
-        elif network not in peer.networks:
+        elif why is None and network not in peer.networks:
             ctx.emit("route-accepted", f"{network} is behind {peer.name}", name=peer.name, network=str(network))
         return why is None
 
@@ -169,13 +171,16 @@ class HubSide:
     # ---------------------------------------------------------------- handshakes that the hub starts (late rekeying)
 
     def initiate(self, session: Session, now: float) -> None:
-        """Send the next INIT to where the node is."""
-        if session.peer is not None and session.peer.path is not None:
-            self._p.initiation.send_init(session, session.peer.path.transport, session.peer.path.flow, now)
+        """Send the next INIT to where the node is, once that place has proved itself."""
+        path = None if session.peer is None else session.peer.path
+        if path is not None and path.budget is None:
+            self._p.initiation.send_init(session, path.transport, path.flow, now)
+        else:
+            self._p.ctx.timers.set(Timer.INIT, session, now + Timer.INIT.schedule.cap)
 
     def met(self, met: Met, now: float) -> None:
         """Go on if it is the node that was asked, and nobody else."""
-        peer = met.session.peer
+        peer = met.attempt.session.peer
         if peer is None or met.key != peer.key:
             self._p.ctx.stats.drop(Drop.FORGED)
             return

@@ -30,14 +30,10 @@ _TIME_LIMIT = (1 << 64) - 1
 
 
 class Met(NamedTuple):
-    """A RESP has verified: who answered, and what `Initiation.confirm` needs to go on."""
+    """A RESP has verified: who answered which INIT. The CONFIRM goes where the INIT went, whoever sent the RESP."""
 
-    session: Session
-    initiator: Initiator
+    attempt: Attempt
     key: bytes
-    transport: int
-    flow: Flow
-    began: float
 
 
 class Initiation:
@@ -66,7 +62,9 @@ class Initiation:
         ctx.send(transport, flow, initiator.init(InitPayload(time_ns, self._stack).pack(), cookie))
         if len(session.attempts) >= ATTEMPT_LIMIT:
             self._forget(session, next(iter(session.attempts)))
-        ctx.attempts[initiator.index] = session.attempts[initiator.index] = Attempt(session, initiator, now)
+        ctx.attempts[initiator.index] = session.attempts[initiator.index] = Attempt(
+            session, initiator, transport, flow, now
+        )
         ctx.timers.set(Timer.INIT, session, now + Timer.INIT.schedule.delay(session.tries, ctx.random))
         session.tries += 1
 
@@ -80,7 +78,7 @@ class Initiation:
 
     # ---------------------------------------------------------------- answers
 
-    def handle_resp(self, resp: Resp, data: bytes, transport: int, flow: Flow) -> Met | Drop:
+    def handle_resp(self, resp: Resp, data: bytes) -> Met | Drop:
         """Read a RESP (`data` is all of it): who answered, or why it is dropped."""
         if not mac_ok(self._ctx.settings, resp, data):
             return Drop.MAC
@@ -94,19 +92,21 @@ class Initiation:
             RespPayload.parse(payload)  # the hub compares stacks: CONFIRM names them, so it can say what differs
         except WireError:
             return Drop.MALFORMED
-        return Met(attempt.session, attempt.initiator, attempt.initiator.remote_static, transport, flow, attempt.sent)
+        finally:
+            self._forget(attempt.session, resp.receiver)  # it has been read, and cannot be read again
+        return Met(attempt, attempt.initiator.remote_static)
 
     def confirm(self, met: Met, peer: Peer, claim: ConfirmPayload, now: float) -> None:
         """Send the CONFIRM and receive on the new epoch from now on."""
-        session, initiator = met.session, met.initiator
+        session, initiator, transport, flow, began = met.attempt
         data, keys = initiator.confirm(claim.pack())
         epoch = self._epochs.make(peer, keys, initiator.index, initiator.remote_index, now, initiator=True)
         self.stop(session)
         session.unanswered = 0
         session.move(Step.ANSWERED)
-        session.unproven[epoch.local_index] = met.began
+        session.unproven[epoch.local_index] = began
         self._epochs.add(session, epoch, now)
-        session.pending = Pending(epoch, data, met.transport, met.flow, now)
+        session.pending = Pending(epoch, data, transport, flow, now)
         session.tries = 0
         self._send_confirm(session, session.pending, now)
 

@@ -48,6 +48,8 @@ class NodeSide:
 
     def set_hub_path(self, transport: int, flow: Flow, now: float) -> None:
         """Go to the hub by this flow from now on, with the session that there is."""
+        if self.hub_flow == (transport, flow):
+            return
         self.hub_flow = (transport, flow)
         session = self.session
         if session.in_use and session.peer is not None:
@@ -75,22 +77,23 @@ class NodeSide:
         """Go on if it is the hub that this node knows, or the first it meets."""
         ctx = self._p.ctx
         settings = ctx.settings
-        session = met.session
-        if self.pins.conflict(self._pin, met.key) or met.key == settings.identity.public:
+        session = met.attempt.session
+        if met.key == settings.identity.public:
             self._refused(
-                session,
-                f"{settings.hub_label or 'the hub'} has another key than the one this node knows: somebody may be "
-                f"posing as it. If it was set up anew, run `ltunnel pins forget {self._pin}`",
-                "hub-key-changed", now, known=self.pins.items.get(self._pin, b"").hex(), seen=met.key.hex(),
-            )  # fmt: skip
+                session, "the hub has this node's own identity: give it a state folder of its own", "denied", now
+            )
+            return
+        if self.pins.conflict(self._pin, met.key):
+            self._other_hub(session, met, now)
             return
         peer = session.peer
         if peer is None or peer.key != met.key:
             self._replace_peer(session, Peer(met.key, is_hub=True))
             peer = session.peer
         assert peer is not None  # noqa: S101 (just made)
+        peer.rtt = peer.rtt or now - met.attempt.sent  # until a PONG says it better
         if not session.in_use:
-            peer.path = Path(met.transport, met.flow)
+            peer.path = Path(met.attempt.transport, met.attempt.flow)
         claim = ConfirmPayload(
             name=settings.name,
             mtu=settings.mtu,
@@ -99,6 +102,22 @@ class NodeSide:
             stack=settings.stack,
         )
         self._p.initiation.confirm(met, peer, claim, now)
+
+    def _other_hub(self, session: Session, met: Met, now: float) -> None:
+        """Refuse a hub with another key than the pinned one; a session with the right one goes on while that lives."""
+        label = self._p.ctx.settings.hub_label or "the hub"
+        fields = {"known": self.pins.items[self._pin].hex(), "seen": met.key.hex()}
+        if session.in_use and not session.dead:
+            where = self._p.ctx.describe(met.attempt.transport, met.attempt.flow)
+            text = f"somebody answered for {label} ({where}) with another key than the one this node knows; ignored"
+            self._p.ctx.emit("hub-impostor", text, Level.WARNING, **fields)
+            return
+        self._refused(
+            session,
+            f"{label} has another key than the one this node knows: somebody may be posing as it. If it was set up "
+            f"anew, run `ltunnel pins forget {self._pin}`",
+            "hub-key-changed", now, **fields,
+        )  # fmt: skip
 
     def proven(self, session: Session, epoch: Epoch, now: float) -> None:
         """Seal with the new epoch at once when rekeying; at first, wait for WELCOME, which brings what is needed."""

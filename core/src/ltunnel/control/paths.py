@@ -16,6 +16,8 @@ from ltunnel.plugin import Flow
 from ltunnel.session import Epoch, Path, Peer
 
 AMPLIFICATION = 3
+MOVED_GAP = 10.0
+"""The owner is told at most so often (seconds) that a peer has moved."""
 
 
 class Paths:
@@ -46,7 +48,8 @@ class Paths:
             return
         peer.path = path
         session.validations = 0
-        if old is not None:
+        if old is not None and now - session.moved >= MOVED_GAP:
+            session.moved = now
             names = self._ctx.describe(old.transport, old.flow), self._ctx.describe(path.transport, path.flow)
             self._ctx.emit(
                 "roamed", f"{peer.name or 'the hub'} moved from {names[0]} to {names[1]}", Level.INFO,

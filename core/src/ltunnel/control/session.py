@@ -25,6 +25,8 @@ class Attempt(NamedTuple):
 
     session: Session
     initiator: Initiator
+    transport: int
+    flow: Flow
     sent: float
 
 
@@ -51,8 +53,8 @@ class Session:
 
     __slots__ = (
         "attempts", "byes", "confirm_macs", "connected", "cookie", "cookie_at", "dead", "epochs", "expiry", "greeted",
-        "hurried", "last_ping", "peer", "pending", "pings", "probes", "reported", "state", "tries", "unanswered",
-        "unproven", "used_at", "validations",
+        "hurried", "last_ping", "moved", "peer", "pending", "pings", "probes", "reported", "state", "tries",
+        "unanswered", "unproven", "used_at", "validations",
     )  # fmt: skip
 
     def __init__(self, peer: Peer | None = None) -> None:
@@ -98,6 +100,8 @@ class Session:
         self.dead = False
         """Whether the probes went unanswered."""
         self.validations = 0
+        self.moved = float("-inf")
+        """When the owner was last told that the peer has moved."""
         self.byes = 0
         """BYEs that came soon after each other."""
 
