@@ -195,8 +195,18 @@ def test_the_status_joins_what_node_and_runtime_know(around):
     assert status["ports"][0]["local"] == f"127.0.0.1:{around.port.local[1]}"
 
 
+def test_what_an_answer_tells_of_is_stored_before(around):
+    around.node.events = [Event(name="pins", text="met the hub")]
+    around.service.answer({"command": "status"}, 0.0)
+    assert around.saved == ["pins"]
+
+
 def test_orders_take_effect_at_once(around):
-    around.node.events = [Event(name="bindings", text="forgotten")]
+    def forget(who: str, now: float) -> Binding:
+        around.node.events = [Event(name="bindings", text="forgotten")]
+        return ALICE
+
+    around.node.control.forget_binding = forget
     answer = around.service.answer({"command": "forget", "peer": "alice"}, 0.0)
     assert answer == {"forgotten": ALICE.to_dict()}
     assert around.node.calls == ["timeout"]  # which sends what is to be sent
