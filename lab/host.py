@@ -147,10 +147,11 @@ class Host:
         table = f"table netdev loss_{device}"
         rules = f"{table}\ndelete {table}\n"  # the first line makes the second one valid
         if percent:
+            some = f"numgen random mod 10000 < {round(percent * 100)}" if percent < 100 else ""
             rules += f"""{table} {{
                 chain drops {{
                     type filter hook ingress device "{device}" priority 0
-                    numgen random mod 10000 < {round(percent * 100)} counter drop
+                    {some} counter drop
                 }}
             }}"""
         self.nft(rules)
