@@ -7,6 +7,7 @@ from ltunnel.control.diagnosis import FailureReport, unanswered
 from ltunnel.control.flows import describe_endpoint, limit_group
 from ltunnel.control.handshake import Initiator
 from ltunnel.control.limits import Bucket, Buckets, UsedOnce
+from ltunnel.keys.mac import open_cookie
 from ltunnel.session import Drop
 from ltunnel.wire.messages import parse
 
@@ -98,6 +99,25 @@ def test_the_judges_words(net, gate, other_key):
     assert gate.judge(init, data, "192.0.2.1:5", 0, 0.0) is Drop.STACK
     init, data = make_init(net, cipher="OTHER", **other_key)
     assert gate.judge(init, data, "192.0.2.1:5", 0, 0.0) is Drop.MAC, "without the key nothing else is believed"
+
+
+def test_with_a_cookie_an_address_has_a_limit_of_its_own(net, gate, other_key):
+    """Whoever spoofs an address uses up only what needs no cookie."""
+    source = "192.0.2.1:5"
+    settings = net.settings("a", None, "10.0.0.2/24")
+    reply = None
+    while reply is None:
+        init, data = make_init(net)
+        reply = gate.judge(init, data, source, 0, 0.0)
+    cookie = open_cookie(settings.keys.cookie, parse(reply).salt, parse(reply).sealed, init.mac1, settings.new_aead)
+
+    def with_cookie(flow):
+        data = Initiator(settings, net.randbytes, 7).init(bytes(56), cookie)
+        return gate.judge(parse(data), data, flow, 0, 0.0)
+
+    assert isinstance(with_cookie("192.0.2.1:6"), bytes), "a cookie is for one flow"
+    assert [with_cookie(source) for _ in range(21)] == [None] * 20 + [Drop.LIMITED]
+    assert isinstance(gate.judge(*make_init(net), source, 0, 0.0), bytes)
 
 
 @pytest.mark.parametrize("error", [MAX_SKEW + 1, -MAX_SKEW - 1, 1e9, -1e9])

@@ -210,12 +210,72 @@ def test_a_damaged_confirm_does_not_spoil_the_handshake(net):
     net.inject(hub, STRANGER, client.init())
     confirm = client.confirm(answers(net)[0][1])
     for place in range(12, len(confirm) - 16, 7):
-        bad = bytearray(confirm[:-16])
-        bad[place] ^= 1
-        net.inject(hub, STRANGER, bytes(bad) + mac1(client.settings.keys.mac1, bytes(bad)))
+        net.inject(hub, STRANGER, resealed(client, confirm, place))
     assert hub.stats.drops[Drop.FORGED] > 5
     net.inject(hub, STRANGER, confirm)
     assert len(hub.sessions) == 1
+
+
+def resealed(client, confirm, place):
+    """Change a byte of a CONFIRM as somebody who has the network's key can."""
+    bad = bytearray(confirm[:-16])
+    bad[place] ^= 1
+    return bytes(bad) + mac1(client.settings.keys.mac1, bytes(bad))
+
+
+def test_a_confirm_with_another_index_is_dropped(net):
+    hub = net.hub()
+    client = Client(net)
+    net.inject(hub, STRANGER, client.init())
+    confirm = client.confirm(answers(net)[0][1])
+    net.inject(hub, STRANGER, resealed(client, confirm, 7))  # the sender's index: answers would go astray
+    assert not hub.sessions
+    net.inject(hub, STRANGER, confirm)
+    assert len(hub.sessions) == 1
+
+
+def test_only_the_same_confirm_is_answered_again_and_not_too_often(net):
+    hub = net.hub()
+    client = Client(net)
+    net.inject(hub, STRANGER, client.init())
+    confirm = client.confirm(answers(net)[0][1])
+    net.inject(hub, STRANGER, confirm)
+    before = len(net.log)
+    for _ in range(50):
+        net.inject(hub, STRANGER, confirm)
+        net.inject(hub, STRANGER, resealed(client, confirm, 40))
+        net.run(0.01)
+    assert 3 <= len(answers(net, before)) <= 6
+    assert hub.stats.drops[Drop.UNKNOWN_INDEX] == 50
+
+
+def test_only_the_same_confirm_is_refused_again(net):
+    hub = net.hub()
+    client = Client(net, address="10.9.9.9/24")
+    net.inject(hub, STRANGER, client.init())
+    confirm = client.confirm(answers(net)[0][1])
+    for _ in range(3):
+        net.inject(hub, STRANGER, confirm)
+        net.inject(hub, STRANGER, resealed(client, confirm, 40))
+    assert [kind for kind, _ in answers(net)] == ["RESP", "DATA", "DATA", "DATA"]
+    assert hub.stats.drops[Drop.UNKNOWN_INDEX] == 3
+    net.run(7)
+    net.inject(hub, STRANGER, confirm)
+    assert len(answers(net)) == 4
+
+
+def test_an_address_that_has_not_proved_itself_gets_no_init_either(net):
+    hub = net.hub()
+    node = net.node("a", "10.0.0.2/24")
+    net.run(1)
+    peer = hub.peers[node.settings.identity.public]
+    victim = ("192.0.2.99", 53)
+    net.inject(hub, victim, node.hub.epoch.seal_frame(2, b"p" * 100))
+    net.kill(node)
+    hub.control._rekey(hub.control.session_with(peer.key), net.now)
+    net.drain(hub)
+    net.run(25)
+    assert "hub>INIT" not in net.kinds()
 
 
 # -------------------------------------------------------------------- load

@@ -243,6 +243,19 @@ def test_an_older_datagram_does_not_move_the_path(net):
     assert peer.path.flow == node.flow
 
 
+def test_a_datagram_of_the_old_epoch_does_not_move_the_path(net):
+    hub, node, peer = joined(net)
+    old = node.hub.epoch
+    node.control._rekey(node.control._node_side.session, net.now)
+    net.drain(node)
+    net.run(1)
+    node.send("10.0.0.1", b"new")
+    net.run(0.1)
+    net.inject(hub, ("192.0.2.66", 53), old.seal_frame(2, b"old"))
+    assert hub.got == [b"new", b"old"], "it is good, but not news"
+    assert peer.path.flow == node.flow
+
+
 def test_a_pong_counts_only_from_where_the_ping_went(net):
     hub, node, peer = joined(net)
     net.cut = lambda _source, target, _data: target.name == "a"  # PINGs to the node's new place do not arrive
@@ -278,6 +291,25 @@ def test_roaming_while_rekeying(make_net):
         assert peer.path.flow == node.flow, seed
         assert peer.path.budget is None
         assert len(hub.got) == 20
+
+
+def test_a_bye_on_an_epoch_that_was_replaced_ends_nothing(net):
+    _, node, peer = joined(net)
+    bye = peer.epoch.seal_frame(0x24, b"\x0a\x00\x01\x02")
+    node.control._rekey(node.control._node_side.session, net.now)
+    net.drain(node)
+    net.run(1)
+    net.inject(node, ("198.51.100.1", 9000), bye)
+    assert node.state == "up"
+    assert len(node.sessions) == 1
+
+
+def test_the_same_address_of_the_hub_again_changes_nothing(net):
+    _, node, _ = joined(net)
+    before = len(net.log)
+    node.set_hub_path(0, ("198.51.100.1", 9000), net.now)
+    net.drain(node)
+    assert len(net.log) == before
 
 
 def test_a_new_address_of_the_hub_takes_the_session_along(net):

@@ -49,6 +49,20 @@ def test_each_side_may_lose_everything_once(make_net):
             assert net.run(1, lambda node=node: node.state == "up"), (source, lost)
 
 
+def test_data_that_comes_before_welcome_does_not_connect(net):
+    """Without WELCOME the node would not know its network."""
+    hub = net.hub()
+    net.cut = lambda source, _target, data: source is hub and data[0] == 6
+    node = net.node("a", "10.0.0.2/24")
+    net.run(0.2)
+    net.cut = None
+    assert hub.send("10.0.0.2", b"early")
+    net.run(0.03)
+    assert node.state == "connecting"
+    assert node.hub.epoch is None
+    assert net.run(1, lambda: node.state == "up")
+
+
 def test_duplicates_make_one_session(net):
     net.duplicate = 1.0
     hub = net.hub()

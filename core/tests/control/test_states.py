@@ -51,6 +51,17 @@ def test_the_diagram_in_the_documents_is_the_table():
     assert f"```mermaid\n{diagram()}```" in shown[0].read_text()
 
 
+def test_an_index_is_never_0_and_never_twice(net):
+    numbers = iter([0, 5, 5, 0, 6, 6, 5, 7, 7, 8])
+    control = net.hub().control
+    context = control._ctx
+    context.random = lambda size: next(numbers).to_bytes(size, "big")
+    for table in (context.epochs, context.attempts):
+        table[context.new_index()] = None
+    context.reserved.add(context.new_index())
+    assert [*context.epochs, *context.attempts, *context.reserved, context.new_index()] == [5, 6, 7, 8]
+
+
 # -------------------------------------------------------------------- timers
 
 

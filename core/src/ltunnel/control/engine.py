@@ -236,7 +236,6 @@ class Control:
         elif isinstance(frame, Pong):
             sent = self._p.liveness.pong(session, peer, frame, transport, flow, now)
             if sent is not None:
-                self._p.liveness.heard(session)
                 self._p.paths.proved(session, peer, sent)
         elif not self._side.handle_frame(session, epoch, frame, now):
             peer.stats.drop(Drop.UNKNOWN_TYPE)
