@@ -14,10 +14,10 @@ SECONDS = 4
 """Length of each bulk transfer."""
 
 PICTURE = f"""\
-  alice {ALICE_OUTER} ──┐                           in the tunnel
-                      ├── internet ── {HUB_OUTER}   hub    {HUB}  {HUB6}
-  bob   {BOB_OUTER} ────┘                hub          alice  {ALICE}  {ALICE6}
-                                                    bob    {BOB}  {BOB6}"""
+  alice {ALICE_OUTER} ──┐                              in the tunnel:
+                      ├── internet ── {HUB_OUTER}   hub   {HUB}  {HUB6}
+  bob   {BOB_OUTER} ────┘                hub           alice {ALICE}  {ALICE6}
+                                                     bob   {BOB}  {BOB6}"""
 
 
 def tell() -> int:
