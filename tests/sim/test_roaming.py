@@ -61,6 +61,23 @@ def test_another_address(make_world: MakeWorld, seed: int):
     assert world.ping(hub, node) is not None
 
 
+def test_stragglers_do_not_pull_the_session_back(make_world: MakeWorld):
+    """What was still on its way over the old, slow path arrives after the move: it counts, and changes nothing."""
+    world, hub, node, router = build(make_world)
+    assert router.uplink is not None
+    router.uplink.change("up", delay=0.5)
+    start = world.now
+    Pings(world, node, hub, interval=0.01, count=110)  # the last ten after the move
+    world.run(1)
+    seen = hub.status()["peers"][0]["rx_packets"]
+    node.host.move(world.internet, "198.51.100.77", quality=FAST)
+    assert world.run(1, until=lambda: endpoint(hub).startswith("198.51.100.77:"))
+    while world.now < start + 3:
+        world.run(0.005)
+        assert endpoint(hub).startswith("198.51.100.77:")
+    assert hub.status()["peers"][0]["rx_packets"] - seen >= 55, "the stragglers were not taken"
+
+
 def test_back_and_forth(make_world: MakeWorld):
     """Two networks in turn, every second: the session follows."""
     world, hub, node, _ = build(make_world)
