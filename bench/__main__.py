@@ -12,6 +12,8 @@ from bench.peers import Arena, Ltunnel, Peer, PlainLink, WireguardGo
 from bench.report import Samples, save, table
 from lab import Lab, LabError, ProgramError, become_root, missing_ability
 
+_WIDTH = 160  # where stdout is no terminal
+
 DEFAULT: tuple[type[Peer], ...] = (PlainLink, WireguardGo, Ltunnel)
 
 
@@ -22,6 +24,8 @@ def main() -> int:
     if reason := missing_ability():
         sys.exit(f"The benchmark cannot run: {reason}.")
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=_WIDTH)
     chosen = [kind() for kind in (*DEFAULT, *OTHERS) if _is_chosen(kind, options.peers)]
     absent = {peer.name: reason for peer in chosen if (reason := peer.missing())}
     for name, reason in absent.items():
@@ -54,7 +58,11 @@ def _round(console: Console, peers: list[Peer], samples: Samples, title: str, op
             continue
         shown = []
         for peer in peers:
-            figures = measure(peer, options.seconds)
+            try:
+                figures = measure(peer, options.seconds)
+            except LabError as error:
+                shown.append(f"{peer.name} failed ({error})")
+                continue
             for row, figure in figures.items():
                 samples.setdefault(row, {}).setdefault(peer.name, []).append(figure)
             shown.append(f"{peer.name} " + " ".join(f"{figure:.2f}" for figure in figures.values()))

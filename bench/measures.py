@@ -20,18 +20,18 @@ class Row:
 
 
 ROWS = {
-    "tcp": Row("one TCP stream, offloads on", "Gbit/s", 2),
+    "tcp": Row("one TCP stream", "Gbit/s", 2),
     "tcp_reverse": Row("one TCP stream, reverse", "Gbit/s", 2),
     "tcp_4": Row("4 TCP streams", "Gbit/s", 2),
     "tcp_segmented": Row("one TCP stream, tso/gso off, GRO on", "Gbit/s", 2),
     "tcp_segmented_no_gro": Row("one TCP stream, tso/gso off, GRO off", "Gbit/s", 2),
-    "relay": Row("one TCP stream, node - hub - node", "Gbit/s", 2),
-    "cpu": Row("CPU of both ends, one stream", "s/GB", 2),
-    "udp_100": Row("UDP 100 B, 100k/s offered: received", "%", 1),
-    "udp_1300": Row("UDP 1300 B, 100k/s offered: received", "%", 1),
+    "relay": Row("one TCP stream, node to node by the hub", "Gbit/s", 2),
+    "cpu": Row("CPU of both ends, one TCP stream", "s/GB", 2),
+    "udp_100": Row("UDP 100 B, 100k/s offered, received", "%", 1),
+    "udp_1300": Row("UDP 1300 B, 100k/s offered, received", "%", 1),
     "ping": Row("ping, average", "ms", 3),
     "rss": Row("memory of a node", "MB", 0),
-    "rss_peak": Row("memory of a node, peak", "MB", 0),
+    "rss_peak": Row("memory of a node at its peak", "MB", 0),
 }
 
 

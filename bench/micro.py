@@ -18,6 +18,7 @@ from ltunnel.data.inbound import Inbound
 from ltunnel.data.local import Local
 from ltunnel.data.outbound import Outbound
 from ltunnel.data.refuse import Refusals
+from ltunnel.data.reports import Reporter
 from ltunnel.data.virtio import VNET
 from ltunnel.plugin import Buffer, Endpoint
 from ltunnel.session import Epoch, Fib, Path, Peer, Stats
@@ -116,11 +117,11 @@ class End:
         refusals = Refusals(local, stats)
         self.outbound = Outbound(self.tun, fib, (transport,), local, refusals, stats, MTU)
         delivery = Delivery(self.tun, self.outbound, local, refusals, stats, forwards=False, isolated=False)
-        self.inbound = Inbound((transport,), control, delivery, stats)
+        self.inbound = Inbound((transport,), control, delivery, Reporter(control.sessions), stats)
 
 
 def tcp_super(size: int) -> bytes:
-    """A TCP super-packet from 10.0.0.1 to 10.0.0.2 with `size` bytes of payload, timestamps on."""
+    """Make a TCP super-packet from 10.0.0.1 to 10.0.0.2 with `size` bytes of payload, timestamps on."""
     header = bytearray(52)
     header[0], header[9] = 0x45, 6
     header[2:4] = (52 + size).to_bytes(2, "big")
@@ -130,7 +131,7 @@ def tcp_super(size: int) -> bytes:
 
 
 def udp_packet(size: int) -> bytes:
-    """A UDP datagram from 10.0.0.1 to 10.0.0.2 with `size` bytes of payload."""
+    """Make a UDP datagram from 10.0.0.1 to 10.0.0.2 with `size` bytes of payload."""
     header = bytearray(28)
     header[0], header[9] = 0x45, 17
     header[2:4] = (28 + size).to_bytes(2, "big")
@@ -149,9 +150,12 @@ def best(run: Callable[[], object], rounds: int) -> float:
     return shortest * 1e6
 
 
-def measure(name: str, packets: Sequence[bytes], rounds: int) -> None:
+def measure(name: str, packets: Sequence[bytes], rounds: int, *, records: bool = False) -> None:
     """Send `packets` through one end and take the result in at the other; print what each took."""
     sender, receiver = End(1), End(2)
+    if records:
+        name += ", record"
+        sender.epoch.peer.quality.report(1, 1000, 1000, 0.0)
     sender.tun.packets = packets
     while sender.outbound.pump(0.0):
         pass
@@ -168,7 +172,7 @@ def measure(name: str, packets: Sequence[bytes], rounds: int) -> None:
             pass
         taken.append(time.perf_counter() - begin)
     assert receiver.tun.written, "nothing arrived"  # noqa: S101
-    print(f"{name:32} out {min(out) * 1e6:7.1f} µs   in {min(taken) * 1e6:7.1f} µs")
+    print(f"{name:34} out {min(out) * 1e6:7.1f} µs   in {min(taken) * 1e6:7.1f} µs")
 
 
 def main() -> None:
@@ -178,11 +182,14 @@ def main() -> None:
     rounds: int = parser.parse_args().rounds
     cipher, source, target = AesGcm(bytes(32)), [memoryview(bytes(1408))] * 44, [memoryview(bytearray(1424))] * 44
     nonces = [memoryview(bytes(12))] * 44
-    print(f"{'AES-GCM, 44 x 1408 B':32} out {best(lambda: cipher.seal(nonces, source, target), rounds):7.1f} µs")
+    print(f"{'AES-GCM, 44 x 1408 B':34} out {best(lambda: cipher.seal(nonces, source, target), rounds):7.1f} µs")
     measure("super-packet of 59,312 B", [tcp_super(59_312)], rounds)
     measure("one ping", [udp_packet(64)], rounds)
     measure("64 x 100 B", [udp_packet(100)] * 64, rounds)
     measure("64 x 1300 B", [udp_packet(1300)] * 64, rounds)
+    measure("super-packet of 59,312 B", [tcp_super(59_312)], rounds, records=True)
+    measure("64 x 100 B", [udp_packet(100)] * 64, rounds, records=True)
+    measure("64 x 1300 B", [udp_packet(1300)] * 64, rounds, records=True)
 
 
 if __name__ == "__main__":

@@ -37,11 +37,11 @@ class Nebula(_Others):
     def start(self) -> None:
         """Make a certificate for each host and start the three."""
         folder = self.arena.hub.folder
-        authority = ["-ca-crt", folder / "ca.crt", "-ca-key", folder / "ca.key"]
+        authority: list[str | Path] = ["-ca-crt", folder / "ca.crt", "-ca-key", folder / "ca.key"]
         run = self.arena.hub.run
         run("nebula-cert", "ca", "-name", "bench", "-out-crt", folder / "ca.crt", "-out-key", folder / "ca.key")
         for place, host in self._hosts().items():
-            out = ["-out-crt", host.folder / "host.crt", "-out-key", host.folder / "host.key"]
+            out: list[str | Path] = ["-out-crt", host.folder / "host.crt", "-out-key", host.folder / "host.key"]
             address = f"{self.address(place)}/24"
             run("nebula-cert", "sign", *authority, "-name", _NAMES[place], "-ip", address, *out)
             config = host.folder / "nebula.yml"

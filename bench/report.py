@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
@@ -30,21 +31,20 @@ def medians(samples: Samples) -> Medians:
 def table(samples: Samples, peers: Sequence[str], rounds: int) -> Table:
     """Lay the medians out: a line per row, a column per peer, then ltunnel's ratios and its goals."""
     middle = medians(samples)
-    references = [peer for peer in ("wireguard-go", "veth") if peer in peers]
-    grid = Table(title=f"medians of {rounds} interleaved rounds", title_justify="left")
+    references = [peer for peer in ("wireguard-go", "veth") if SELF in peers and peer in peers]
+    grid = Table(title=f"Medians of {rounds} interleaved rounds", title_justify="left", box=SIMPLE_HEAD)
     grid.add_column("measure")
-    grid.add_column("unit")
     for peer in peers:
-        grid.add_column(peer, justify="right")
+        grid.add_column(peer, justify="right", style="bold" if peer == SELF else "")
     for reference in references:
-        grid.add_column(f"{SELF} / {reference}", justify="right")
-    grid.add_column("goals")
+        grid.add_column(f"of {reference}", justify="right")
+    if SELF in peers:
+        grid.add_column("goals")
     for key, row in ROWS.items():
         figures = middle.get(key, {})
-        cells = [f"{figures[peer]:.{row.digits}f}" if peer in figures else "-" for peer in peers]
-        grid.add_row(
-            row.title, row.unit, *cells, *(_ratio(figures, other) for other in references), _goals(key, middle)
-        )
+        cells = [f"{figures[peer]:.{row.digits}f}" if peer in figures else "" for peer in peers]
+        ratios = [_ratio(figures, reference) for reference in references]
+        grid.add_row(f"{row.title}, {row.unit}", *cells, *ratios, *([_goals(key, middle)] if SELF in peers else []))
     return grid
 
 
@@ -77,7 +77,7 @@ def save(samples: Samples, peers: Sequence[str], absent: dict[str, str], rounds:
 
 def _ratio(figures: Any, other: str) -> str:
     if SELF not in figures or not figures.get(other):
-        return "-"
+        return ""
     return f"{figures[SELF] / figures[other]:.2f}"
 
 
@@ -87,7 +87,7 @@ def _goals(row: str, middle: Medians) -> Text:
         word, style = {True: ("reached", "green"), False: ("missed", "red"), None: ("not measured", "dim")}[
             goal.reached(middle)
         ]
-        lines.append("\n" if lines else "").append(f"{goal.text()} ").append(word, style)
+        lines.append("\n" if lines else "").append(f"{goal.text()}: ").append(word, style)
     return lines
 
 

@@ -4,6 +4,7 @@ import contextlib
 import time
 from collections.abc import Iterator, Sequence
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.panel import Panel
 from rich.status import Status
@@ -57,9 +58,9 @@ class Screen:
         for finding in step.findings:
             self.console.print(Text(f"    {finding}", style="cyan"))
 
-    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Show a table; columns that begin with ``>`` stand to the right."""
-        grid = Table(title=title, title_justify="left", title_style="bold")
+        grid = Table(box=SIMPLE_HEAD)
         for column in columns:
             grid.add_column(column.removeprefix(">"), justify="right" if column.startswith(">") else "left")
         for row in rows:

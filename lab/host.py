@@ -51,8 +51,9 @@ class Host:
         return [*inside, *map(str, argv)]
 
     def start(self, name: str, argv: Sequence[str | Path], env: Mapping[str, str] | None = None) -> Program:
-        """Start a program; its output is appended to the file `name`.log of this host."""
-        program = Program(f"{name} on {self.name}", self.command(argv), self.folder / f"{name}.log", env or {})
+        """Start a program; its output goes to a file in the host's folder."""
+        log = self.folder / f"{name}.{len(self.programs)}.log"
+        program = Program(f"{name} on {self.name}", self.command(argv), log, env or {})
         self.programs.append(program)
         return program
 
@@ -146,10 +147,11 @@ class Host:
         table = f"table netdev loss_{device}"
         rules = f"{table}\ndelete {table}\n"  # the first line makes the second one valid
         if percent:
+            some = f"numgen random mod 10000 < {round(percent * 100)}" if percent < 100 else ""
             rules += f"""{table} {{
                 chain drops {{
                     type filter hook ingress device "{device}" priority 0
-                    numgen random mod 10000 < {round(percent * 100)} counter drop
+                    {some} counter drop
                 }}
             }}"""
         self.nft(rules)

@@ -61,10 +61,10 @@ class Lab:
         outer = f"to-{host.name}"[:15]
         host.veth(device, self.internet, outer, mtu)
         for address in addresses:
-            self.readdress(host, address, device)
+            self.address(host, address, device)
         return outer
 
-    def readdress(self, host: Host, address: str, device: str = "eth0") -> None:
+    def address(self, host: Host, address: str, device: str = "eth0") -> None:
         """Give an attached host a further address, in a network of the router, and its default route through it."""
         network = ip_interface(address).network
         gateway = f"{network[1]}/{network.prefixlen}"

@@ -19,7 +19,7 @@ class Program:
     def __init__(self, name: str, argv: Sequence[str], log: Path, env: Mapping[str, str]) -> None:
         self.name = name
         self.log = log
-        with log.open("ab") as out:
+        with log.open("wb") as out:
             self._process = subprocess.Popen(
                 argv,
                 stdin=subprocess.DEVNULL,

@@ -75,9 +75,8 @@ class Transfer:
 
 
 def transfer(source: Host, target: Host, address: str, megabytes: int, port: int = 5300) -> Transfer:
-    """Send random bytes from source to the target's address over TCP with cubic."""
+    """Send random bytes from source to the target's address over TCP."""
     receiver = target.start("bulk", [*INSIDE["bulk"], "receive", str(port)])
-    receiver.log.write_text("")
     receiver.wait_for("ready")
     began = time.monotonic()
     sent = source.run(*INSIDE["bulk"], "send", address, str(port), str(megabytes * 1_000_000), timeout=90)
@@ -89,7 +88,6 @@ def transfer(source: Host, target: Host, address: str, megabytes: int, port: int
 def serve(server: Host, port: int = PORT) -> Program:
     """Start an iperf3 server for one test, listening."""
     program = server.start(f"iperf3-{port}", ["iperf3", "--server", "--one-off", "--forceflush", "--port", str(port)])
-    program.log.write_text("")  # an earlier test's lines are no sign of this one
     program.wait_for("Server listening")
     return program
 
@@ -142,6 +140,7 @@ def watch(client: Host, address: str, seconds: int, seen: Callable[[float], None
     """
     options = ["--time", str(seconds), "--interval", "0.25", "--format", "m", "--congestion", "cubic", "--forceflush"]
     program = client.start("iperf3-client", ["iperf3", "--client", address, "--port", str(port), *options])
+    deadline = time.monotonic() + seconds + 10
     shown = 0
     interval = re.compile(r"sec +[\d.]+ \w?Bytes +([\d.]+) Mbits/sec(.*)")
     while True:
@@ -153,6 +152,9 @@ def watch(client: Host, address: str, seconds: int, seen: Callable[[float], None
         shown = len(rates)
         if ended:
             break
+        if time.monotonic() > deadline:
+            program.kill()
+            raise LabError(f"iperf3 from {client.name} to {address} does not end: {program.last_lines(3)}")
         time.sleep(0.05)
     totals = [float(rate) / 1000 for rate, rest in lines if "receiver" in rest]
     if program.returncode or not totals:

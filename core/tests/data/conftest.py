@@ -12,6 +12,7 @@ from ltunnel.data.inbound import Inbound
 from ltunnel.data.local import Local
 from ltunnel.data.outbound import Outbound
 from ltunnel.data.refuse import Refusals
+from ltunnel.data.reports import Reporter
 from ltunnel.session import Epoch, Fib, Path, Peer, Stats
 from ltunnel.testing.tun import SimTun
 from ltunnel_crypto_aesgcm import AesGcm
@@ -127,7 +128,8 @@ class End:
         refusals = Refusals(local, self.stats)
         self.outbound = Outbound(self.tun, self.fib, (self.transport,), local, refusals, self.stats, mtu)
         delivery = Delivery(self.tun, self.outbound, local, refusals, self.stats, forwards=hub, isolated=isolated)
-        self.inbound = Inbound((self.transport,), self.control, delivery, self.stats)
+        self.reporter = Reporter(self.control.sessions)
+        self.inbound = Inbound((self.transport,), self.control, delivery, self.reporter, self.stats)
 
     def pump(self) -> list[tuple[tuple[str, int], bytes]]:
         """Send all that the TUN has; return the datagrams."""
@@ -195,6 +197,12 @@ class Net:
         )
         connect(left, right, 1)
         return left, right
+
+    @staticmethod
+    def use_records(end: End) -> None:
+        """Let an end believe that the ways to its peers lose nothing."""
+        for peer in set(end.fib._hosts.values()):
+            peer.quality.report(1, 1000, 1000, NOW)
 
     @staticmethod
     def star(*, isolated: bool = False, mtus: Sequence[int] = (1400, 1400, 1400)) -> tuple[End, End, End]:

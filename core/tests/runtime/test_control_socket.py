@@ -3,6 +3,7 @@ import os
 import socket
 import stat
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,18 @@ def test_a_client_that_leaves_without_its_answer_is_forgotten(serve, tmp_path):
     for _ in range(3):
         assert request("echo", folder=tmp_path)
     assert len(running.sockets[0]._clients) <= 1
+
+
+def test_a_client_that_sends_and_does_not_read_costs_nothing(serve, tmp_path):
+    running = serve("tun0")
+    with connect(tmp_path / "tun0.sock") as connection:
+        connection.sendall(b'{"command": "big"}\n')
+        time.sleep(0.1)
+        connection.sendall(b'{"command": "echo"}\n')
+        before = time.clock_gettime(time.pthread_getcpuclockid(running._thread.ident))
+        time.sleep(0.3)
+        assert time.clock_gettime(time.pthread_getcpuclockid(running._thread.ident)) - before < 0.1
+    assert request("echo", folder=tmp_path)
 
 
 def test_with_one_running_nobody_needs_to_say_which(serve, tmp_path):

@@ -111,6 +111,22 @@ def test_without_dual_stack_ipv4_is_left_to_others():
     six.close()
 
 
+def test_a_kernel_without_ipv6_still_serves_the_wildcard(monkeypatch):
+    real = socket.socket
+
+    def without_ipv6(family: int, *args: int) -> socket.socket:
+        if family == socket.AF_INET6:
+            raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+        return real(family, *args)
+
+    monkeypatch.setattr(socket, "socket", without_ipv6)
+    port = open_udp("::", 0, dual_stack=True)
+    assert port.local[0] == "0.0.0.0"
+    port.close()
+    with pytest.raises(OSError, match="not supported"):
+        open_udp("::1", 0, dual_stack=False)
+
+
 class Refusing:
     """A socket whose calls fail as a kernel's would, the first so many times."""
 

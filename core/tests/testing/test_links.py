@@ -87,6 +87,21 @@ def test_duplication():
     assert (len(numbers) - COUNT) / COUNT == pytest.approx(0.2, abs=0.015)
 
 
+def test_corruption():
+    lane = Lane(Quality(corrupt=0.3))
+    payloads: list[bytes] = []
+    lane.deliver = lambda packet: payloads.append(packet.payload) is None  # type: ignore[method-assign]
+    for number in range(2000):
+        lane.send(number)
+    flipped = [
+        sum((a ^ b).bit_count() for a, b in zip(payload, number.to_bytes(4, "big") + bytes(96), strict=True))
+        for number, payload in enumerate(payloads)
+    ]
+    assert set(flipped) == {0, 1}, "one bit"
+    assert sum(flipped) / 2000 == pytest.approx(0.3, abs=0.04)
+    assert sum(flipped) == lane.link.down.corrupted
+
+
 def test_rate_and_queue():
     lane = Lane(Quality(rate=1_000_000, queue=10_000, delay=0.01))
     for number in range(20):  # 1000 B each with headers: 8 ms on the line

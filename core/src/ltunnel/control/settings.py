@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from ipaddress import IPv4Interface, IPv6Interface
+from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
 
 from ltunnel.constants import DEFAULT_MTU
 from ltunnel.keys.identity import Identity
 from ltunnel.keys.psk import NetworkKeys
-from ltunnel.plugin import Aead, Address
+from ltunnel.plugin import Address, Aead
 
 Random = Callable[[int], bytes]
 """Source of n random bytes: `os.urandom` in the runtime, seeded in a simulation."""
@@ -39,14 +39,23 @@ class ControlSettings:
     """Wire names of the wire-relevant plugins, sorted, for the fingerprint: ``("cipher=AESGCM",)``."""
     addresses: tuple[IPv4Interface | IPv6Interface, ...]
     """Own tunnel addresses, with the network's prefix."""
+    routes: tuple[IPv4Network | IPv6Network, ...] = ()
+    """On a node: networks behind it that it offers to the hub; at most 24."""
+    accept_routes: bool = False
+    """On a hub: whether to send nodes what is for the networks that they offer."""
     mtu: int = DEFAULT_MTU
     """Largest inner packet that this node takes."""
     hub: Address | None = None
-    """On a node: where the hub is (numeric). The runtime may change it with `Control.set_hub`."""
+    """On a node: where the hub is (numeric). The flow to it is set with `Control.set_hub_path`."""
     hub_label: str = ""
     """The hub as the operator wrote it (``hub.example:9000``), for messages and pins."""
     keepalive: float = 10.0
+    """A node sends something at least so often."""
     timeout: float = 30.0
+    """A peer that was not heard for so long is gone."""
     max_clients: int = 100
+    """Nodes that a hub takes at the same time."""
     multi_client: bool = True
+    """False: one node at a time."""
     client_isolation: bool = False
+    """On a hub: packets between nodes are dropped. The data path does it; nodes are told in WELCOME."""

@@ -12,7 +12,7 @@ from ltunnel.data.local import Local, source
 from ltunnel.data.outbound import Outbound
 from ltunnel.data.plain import complete
 from ltunnel.data.refuse import Refusals
-from ltunnel.data.segments import Trailer, fit, sane
+from ltunnel.data.segments import Trailer, fit, read_super, sane, virtio_of
 from ltunnel.data.udp_runs import join, run_length
 from ltunnel.data.virtio import GSO_UDP_L4, NEEDS_CSUM, NO_OFFLOAD, VNET, VNET_SIZE, TunPort
 from ltunnel.plugin import Buffer
@@ -62,10 +62,31 @@ class Delivery:
         virtio = fit(header, trailer, trailer.place, trailer.place + count - 1, payload)
         peer.stats.rx_packets += count
         peer.stats.rx_bytes += payload + count * trailer.header_length
-        parts = (virtio, header, view[:payload])
+        self._pass_on(peer, (virtio, header, view[:payload]), header, trailer.gso, count, now)
+
+    def super_packet(self, peer: Peer, length: int, now: float) -> None:
+        """Deliver the whole super-packet of a record: ``virtio-net header | packet | type`` of `length` bytes at 0."""
+        data, view = self.arena.data, self.arena.view
+        end = length - 1
+        header, trailer = read_super(data, end)
+        if trailer is None or packet_length(data, VNET_SIZE, end) != end - VNET_SIZE or not sane(header, trailer):
+            peer.stats.drop(Drop.MALFORMED)
+            return
+        if not peer.is_hub and not peer.owns(source(header, 0)):
+            peer.stats.drop(Drop.SOURCE)
+            return
+        payload = end - VNET_SIZE - trailer.header_length
+        count = max(1, -(-payload // trailer.seg))
+        peer.stats.rx_packets += count
+        peer.stats.rx_bytes += payload + count * trailer.header_length
+        VNET.pack_into(data, 0, *virtio_of(trailer))
+        self._pass_on(peer, (view[:end],), header, trailer.gso, count, now)
+
+    def _pass_on(self, peer: Peer, parts: Parts, header: bytearray, gso: int, count: int, now: float) -> None:
+        """Send a super-packet of `count` segments on, to another peer or to the TUN device."""
         if self._forwards and not self._local.owns(header, 0):
             self._forward(peer, parts, header, 0, now)
-        elif not (self._write(parts) if self._uso or trailer.gso != GSO_UDP_L4 else self._write_pieces(parts)):
+        elif not (self._write(parts) if self._uso or gso != GSO_UDP_L4 else self._write_pieces(parts)):
             self._stats.drop(Drop.TUN, count)
 
     def bundles(self, peer: Peer, length: int, count: int, now: float) -> None:

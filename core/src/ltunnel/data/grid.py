@@ -19,6 +19,7 @@ from ltunnel.wire.types import FrameType
 
 Bytes2D = NDArray[np.uint8]
 _INDEX = np.arange(MAX_ROWS, dtype=np.uint32)
+_PART = _INDEX << np.uint32(16)
 
 _Grid = TypeVar("_Grid")
 
@@ -42,7 +43,7 @@ class Nonces:
     def __init__(self) -> None:
         self.array: Bytes2D = np.zeros((MAX_ROWS, DATA_HEADER), np.uint8)
         self.words: NDArray[Any] = self.array.view(">u4")
-        """(rows, 3): word, high half of the counter (always 0: epochs end at 2^28), low half."""
+        """(rows, 3): word, high half of the counter (0 in DATA: epochs end at 2^28), low half."""
         self.view: Buffer = self.array.data.cast("B")
         self.views = [self.view[i * DATA_HEADER : (i + 1) * DATA_HEADER] for i in range(MAX_ROWS)]
 
@@ -50,6 +51,14 @@ class Nonces:
         """Write consecutive headers."""
         words = self.words
         words[:count, 0] = word
+        words[:count, 1] = 0
+        words[:count, 2] = _INDEX[:count] + np.uint32(first)
+
+    def fill_parts(self, count: int, word: int, middle: int, first: int) -> None:
+        """Write the headers of neighbouring parts of a record, the first with `middle`; see `ltunnel.data.records`."""
+        words = self.words
+        words[:count, 0] = word
+        words[:count, 1] = _PART[:count] + np.uint32(middle)
         words[:count, 2] = _INDEX[:count] + np.uint32(first)
 
     def prefix(self, count: int) -> bytes:
@@ -88,13 +97,14 @@ class RowGrid:
 class ReceiveGrid:
     """Datagrams of `size` bytes received at a fixed stride."""
 
-    __slots__ = ("_outputs", "headers", "sealed", "start", "stride")
+    __slots__ = ("_outputs", "bodies", "headers", "sealed", "start", "stride")
 
     def __init__(self, source: Arena, start: int, stride: int, size: int) -> None:
         count = max(1, min(MAX_ROWS, (len(source.data) - start) // stride))
         self.start, self.stride = start, stride
         grid = source.array[start : start + count * stride].reshape(count, stride)
         self.headers = grid[:, :DATA_HEADER]
+        self.bodies = grid[:, DATA_HEADER:size]
         starts = range(start, start + count * stride, stride)
         self.sealed = [source.view[at + DATA_HEADER : at + size] for at in starts]
         self._outputs: dict[int, list[Buffer]] = {}

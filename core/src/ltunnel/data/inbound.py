@@ -2,7 +2,8 @@
 
     transport.receive ─► batch ─► segments of one session with consecutive counters
                      ─► replay window ─► open ─┬─ rows: joined into one super-packet ─┬─► inner source ─► deliver
-                                               ├─ bundles: their packets ─────────────┘
+                                               ├─ bundles: their packets ─────────────┤
+                                               ├─ records: joined, opened whole ──────┘
                                                └─ control frames ─► control
 
 Datagrams that arrive singly (no GRO on the path) are read at a fixed stride into the same buffer until the port is
@@ -15,13 +16,17 @@ from collections.abc import Sequence
 from struct import Struct
 from typing import Protocol
 
-from ltunnel.constants import DATA_HEADER, DATA_OVERHEAD, MAX_ROWS, REJECT_AFTER_PACKETS, ROW_TRAILER
+from ltunnel.constants import DATA_HEADER, DATA_OVERHEAD, MAX_ROWS, REJECT_AFTER_PACKETS, ROW_TRAILER, TAG
 from ltunnel.data.batch import Batch
 from ltunnel.data.deliver import Delivery
 from ltunnel.data.grid import Arena, GridCache, Nonces, ReceiveGrid
+from ltunnel.data.records import LONGEST, NEXT_PART, Assembly, Record
+from ltunnel.data.reports import Reporter
 from ltunnel.data.segments import Trailer, read_trailer
+from ltunnel.errors import WireError
 from ltunnel.plugin import Flow, Port, Transport
 from ltunnel.session import Drop, Epoch, Stats
+from ltunnel.wire.frames import Report
 from ltunnel.wire.types import FrameType, MessageType
 
 BATCHES = 16
@@ -53,16 +58,25 @@ class Listener(Protocol):
 class Inbound:
     """Opens what arrives. One object serves all transports and peers."""
 
-    def __init__(self, transports: Sequence[Transport], control: Listener, delivery: Delivery, stats: Stats) -> None:
+    def __init__(
+        self,
+        transports: Sequence[Transport],
+        control: Listener,
+        delivery: Delivery,
+        reporter: Reporter,
+        stats: Stats,
+    ) -> None:
         self._transports = transports
         self._control = control
         self._sessions = control.sessions
         self._delivery = delivery
+        self._reporter = reporter
         self._stats = stats
         self._rx = Arena(STACKED + 66_000)
         self._plain = delivery.arena
         self._nonces = Nonces()
         self._expected = Nonces()
+        self._assembly = Assembly()
         self._grids = GridCache(lambda start, stride, size: ReceiveGrid(self._rx, start, stride, size), limit=32)
 
     def drain(self, index: int, port: Port, now: float) -> bool:
@@ -146,17 +160,23 @@ class Inbound:
         grid = self._grids.get(start, stride, size)
         batch = Batch.of(index, flow, self._rx, grid, nonces, size, full, rest)
         word, counter = _HEADER.unpack_from(nonces.view)
-        if counter < REJECT_AFTER_PACKETS:
-            expected.fill(count, word, counter)
-            if expected.prefix(count) == nonces.prefix(count):
-                self._segment(batch, 0, count, word, counter, now)
-                return
+        if word >> 24 == MessageType.RECORD:
+            step = NEXT_PART
+            expected.fill_parts(count, word, counter >> 32, counter & 0xFFFFFFFF)
+        else:
+            step = 1
+            expected.fill(count, word, counter & 0xFFFFFFFF)
+        if expected.prefix(count) == nonces.prefix(count):
+            self._segment(batch, 0, count, word, counter, now)
+            return
         headers = [_HEADER.unpack_from(nonces.view, i * DATA_HEADER) for i in range(count)]
         begin = 0
         for i in range(1, count + 1):
-            if i == count or headers[i] != (headers[i - 1][0], headers[i - 1][1] + 1):
-                self._segment(batch, begin, i, headers[begin][0], headers[begin][1], now)
+            if i == count or headers[i] != (headers[i - 1][0], headers[i - 1][1] + step):
+                word, counter = headers[begin]
+                self._segment(batch, begin, i, word, counter, now)
                 begin = i
+                step = NEXT_PART if i < count and headers[i][0] >> 24 == MessageType.RECORD else 1
 
     def _odd_sizes(
         self, index: int, flow: Flow, start: int, size: int, stride: int, full: int, rest: int, now: float
@@ -175,6 +195,9 @@ class Inbound:
 
     def _segment(self, batch: Batch, begin: int, end: int, word: int, counter: int, now: float) -> None:
         """Open rows `begin` .. `end` of a batch, whose headers are (word, counter), (word, counter + 1), ..."""
+        if word >> 24 == MessageType.RECORD:
+            self._parts(batch, begin, end, word, counter, now)
+            return
         if word >> 24 != MessageType.DATA:
             for i in range(begin, end):
                 sealed, _ = batch.row(i)
@@ -201,6 +224,65 @@ class Inbound:
             done, ahead = self._open(batch, at, end if ahead else at + 1, epoch, counter + at - begin, now)
             at += done
 
+    # ---------------------------------------------------------------- parts of records
+
+    def _parts(self, batch: Batch, begin: int, end: int, word: int, header: int, now: float) -> None:
+        """Put rows `begin` .. `end`, neighbouring parts of one record, where they belong; open what is complete."""
+        parts, part, size, counter = header >> 56, header >> 48 & 0xFF, header >> 32 & 0xFFFF, header & 0xFFFFFFFF
+        first, count = counter - part, end - begin
+        epoch = self._sessions.get(word & 0xFFFFFF)
+        if epoch is None:
+            self._stats.drop(Drop.UNKNOWN_INDEX, count)
+            return
+        drops = epoch.peer.stats
+        if first < 0 or part + count > parts or parts > MAX_ROWS or not 0 < size * parts <= LONGEST:
+            drops.drop(Drop.MALFORMED, count)
+        elif first + parts > REJECT_AFTER_PACKETS or not epoch.usable(now):
+            drops.drop(Drop.EXPIRED, count)
+        elif not epoch.window.fresh(first, parts):
+            drops.drop(Drop.REPLAYED, count)
+        else:
+            record = self._assembly.get(word, parts, size, first)
+            if not self._collect(record, batch, begin, end, part):
+                drops.drop(Drop.MALFORMED, count)
+            elif record.complete:
+                self._open_record(record, batch, epoch, now)
+
+    def _collect(self, record: Record, batch: Batch, begin: int, end: int, part: int) -> bool:
+        """Copy parts from a batch. False when their sizes are not those of the record."""
+        full = min(end, batch.full) - begin
+        if full and batch.grid is not None and batch.size - DATA_HEADER == record.size:
+            record.take(part, batch.grid.bodies[begin : begin + full])
+            begin, part = begin + full, part + full
+        for row in range(begin, end):
+            body, _ = batch.row(row)
+            if len(body) > record.size or (len(body) < record.size and part != record.parts - 1):
+                return False
+            record.put(part, body)
+            part += 1
+        return True
+
+    def _open_record(self, record: Record, batch: Batch, epoch: Epoch, now: float) -> None:
+        """Open a complete record and deliver what it holds."""
+        sealed = record.length
+        length = sealed - TAG
+        plain = self._plain
+        self._assembly.forget(record)
+        opened = length > 0 and epoch.opener.open(
+            (record.nonce,), (record.arena.view[:sealed],), (plain.view[:length],)
+        )
+        if not opened:
+            epoch.peer.stats.drop(Drop.FORGED, record.parts)
+            return
+        self._accept(batch, epoch, record.first, record.parts, sealed + DATA_HEADER * record.parts, now)
+        frame = plain.data[length - 1]
+        if frame == FrameType.SUPER:
+            self._delivery.super_packet(epoch.peer, length, now)
+        elif frame == FrameType.BUNDLE:
+            self._delivery.bundles(epoch.peer, length, 1, now)
+        else:
+            epoch.peer.stats.drop(Drop.UNKNOWN_TYPE)
+
     # ---------------------------------------------------------------- rows of one session
 
     def _open(self, batch: Batch, at: int, end: int, epoch: Epoch, counter: int, now: float) -> tuple[int, bool]:
@@ -218,7 +300,9 @@ class Inbound:
             done = self._open_bundles(batch, at, end, epoch, counter, length, now)
             return done, at + done >= min(end, batch.full)
         self._accept(batch, epoch, counter, 1, size, now)
-        if frame >= _LOWEST_CONTROL_FRAME:
+        if frame == FrameType.REPORT:
+            self._take_report(epoch, bytes(plain.view[: length - 1]), now)
+        elif frame >= _LOWEST_CONTROL_FRAME:
             body = bytes(plain.view[: length - 1])
             self._control.receive_frame(epoch, frame, body, batch.transport, batch.flow, size, now)
         elif frame != FrameType.PADDING:
@@ -288,12 +372,21 @@ class Inbound:
         self._delivery.bundles(epoch.peer, length, done, now)
         return done
 
+    def _take_report(self, epoch: Epoch, body: bytes, now: float) -> None:
+        try:
+            report = Report.parse(body)
+        except WireError:
+            epoch.peer.stats.drop(Drop.MALFORMED)
+        else:
+            epoch.peer.quality.report(epoch.local_index, report.expected, report.accepted, now)
+
     def _accept(self, batch: Batch, epoch: Epoch, counter: int, count: int, size: int, now: float) -> None:
         """Commit authenticated counters and keep the books of the peer and of its path."""
         window, peer = epoch.window, epoch.peer
         newest = counter + count - 1 > window.top
         window.commit(counter, count)
         peer.last_rx = now
+        self._reporter.heard(now)
         peer.unanswered_since = None
         path = peer.path
         if path is None or epoch is not peer.epoch or path.flow != batch.flow or path.transport != batch.transport:

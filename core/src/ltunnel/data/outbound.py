@@ -4,7 +4,8 @@
                           └─ packet ─► staging ─► bundles ┴─► seal ─► transport.send, one call per batch
 
 A super-packet is cut into rows that each fit one datagram and are sealed each by itself, so that a lost datagram costs
-its own row. Small packets with the same next hop share a datagram up to the MTU.
+its own row. Small packets with the same next hop share a datagram up to the MTU. On a path that loses nothing, whatever
+needs more than one datagram is sealed whole and then cut (`ltunnel.data.records`).
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ from ltunnel.constants import (
     MAX_DATAGRAM,
     MAX_ROWS,
     REJECT_AFTER_PACKETS,
+    TAG,
 )
 from ltunnel.data.grid import Arena, GridCache, Nonces, RowGrid
 from ltunnel.data.inet import SYN, TCP, clamp_mss
 from ltunnel.data.local import Local, destination
+from ltunnel.data.records import PartGrid, RecordSealer, part_size
 from ltunnel.data.refuse import Refusals
 from ltunnel.data.staging import CAPACITY, Staging
 from ltunnel.data.virtio import (
@@ -50,6 +53,7 @@ SUPERS = 12
 
 _TRAILER = Struct("<BBBBH")  # gso type, header length, checksum start, count, segment size; index and type follow
 _HEADER = Struct(">IQ")
+_SEG = Struct("<H")  # in a virtio-net header
 
 
 class Outbound:
@@ -76,6 +80,8 @@ class Outbound:
         self._out = Arena(HEADROOM + MAX_DATAGRAM + 64)
         self._nonces = Nonces()
         self._grids = GridCache(lambda *geometry: RowGrid(self._out, *geometry), limit=16)
+        self._parts = GridCache(lambda *geometry: PartGrid(self._out, *geometry), limit=16)
+        self._records = RecordSealer(self._out)
         self._tun = Staging()
         self._transit = Staging()
         self._scratch = Arena(CAPACITY + 2 * 65_600)
@@ -214,8 +220,11 @@ class Outbound:
             peer.stats.drop(Drop.NO_SESSION, len(spans))
             return
         stats = peer.stats
+        start, end = spans[0][0], spans[-1][1]
         stats.tx_packets += len(spans)
-        stats.tx_bytes += spans[-1][1] - spans[0][0] - BUNDLE_ENTRY * len(spans)
+        stats.tx_bytes += end - start - BUNDLE_ENTRY * len(spans)
+        if len(bundles) > 1 and peer.quality.clean(now) and self._send_record(arena, start, end, epoch, peer, now):
+            return
         at = 0
         while at < len(bundles):
             at += self._send_run(arena, bundles, at, epoch, peer, now)
@@ -283,6 +292,11 @@ class Outbound:
         stats = peer.stats
         stats.tx_packets += count
         stats.tx_bytes += stop - payload + count * header_length
+        if peer.quality.clean(now):
+            data[stop] = FrameType.SUPER
+            _SEG.pack_into(data, at + 4, seg)
+            if self._send_record(arena, at, stop + 1, epoch, peer, now):
+                return
         tail = data[at + VNET_SIZE : payload]
         tail += _TRAILER.pack(gso, header_length, csum_start, count, seg)
         assert peer.path is not None  # noqa: S101  # _epoch has looked
@@ -323,6 +337,20 @@ class Outbound:
             epoch.sealer.seal([header], [arena.view[end - rest : stop]], [out[pos + DATA_HEADER : after]])
             pos = after
         self._send(peer, pos, size if full else pos - HEADROOM, now)
+
+    # ---------------------------------------------------------------- records
+
+    def _send_record(self, arena: Arena, start: int, end: int, epoch: Epoch, peer: Peer, now: float) -> bool:
+        """Seal the frame at ``start:end`` as one record and send its parts. False when it needs too many of them."""
+        assert peer.path is not None  # noqa: S101  # _epoch has looked
+        length = end - start + TAG
+        size = part_size(length, peer.mtu + BUNDLE_ENTRY + DATA_OVERHEAD - DATA_HEADER)
+        grid = self._parts.get(size, self._transports[peer.path.transport].prefix)
+        if length > grid.limit * size or epoch.counter + grid.limit > REJECT_AFTER_PACKETS:
+            return False
+        stop = self._records.seal(epoch, arena.view[start:end], grid, size)
+        self._send(peer, stop, grid.slot if length > size else stop - HEADROOM, now)
+        return True
 
     # ---------------------------------------------------------------- common
 

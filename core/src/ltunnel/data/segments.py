@@ -12,8 +12,9 @@ from struct import Struct, pack
 from typing import NamedTuple
 
 from ltunnel.constants import ROW_TRAILER
-from ltunnel.data.inet import IPV6_HEADER, TCP, UDP, fold, seal_ipv4
-from ltunnel.data.virtio import GSO_ECN, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, NEEDS_CSUM, VNET
+from ltunnel.data.inet import IPV4_HEADER, IPV6_HEADER, TCP, UDP, fold, seal_ipv4
+from ltunnel.data.virtio import GSO_ECN, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, NEEDS_CSUM, VNET, VNET_SIZE
+from ltunnel.wire.types import FrameType
 
 _TRAILER = Struct("<BBBBHBB")
 _H = Struct(">H")
@@ -39,6 +40,28 @@ def read_trailer(data: bytearray, end: int) -> Trailer | None:
     if trailer.place >= trailer.rows or not trailer.seg or trailer.csum_start >= trailer.header_length:
         return None
     return trailer
+
+
+def read_super(data: bytearray, end: int) -> tuple[bytearray, Trailer | None]:
+    """Read a super-packet's virtio-net header and packet, ``data[:end]``, as header and the trailer of its only row.
+
+    None when the headers do not fit in.
+    """
+    if end < VNET_SIZE + IPV4_HEADER + 8:
+        return bytearray(), None
+    _, gso, _, seg, l4, _ = VNET.unpack_from(data)
+    at = VNET_SIZE + l4 + 12  # where TCP says how long its header is
+    length = l4 + 8 if gso == GSO_UDP_L4 else l4 + (data[at] >> 4) * 4 if at < end else 0
+    if not seg or not 0 < length <= end - VNET_SIZE:
+        return bytearray(), None
+    header = data[VNET_SIZE : VNET_SIZE + length]
+    return header, Trailer(gso, length, l4, 1, seg, 0, FrameType.SUPER)
+
+
+def virtio_of(trailer: Trailer) -> tuple[int, ...]:
+    """Return the fields of the virtio-net header of a whole super-packet."""
+    udp = trailer.gso == GSO_UDP_L4
+    return (NEEDS_CSUM, trailer.gso, trailer.header_length, trailer.seg, trailer.csum_start, 6 if udp else 16)
 
 
 def sane(header: bytearray, trailer: Trailer) -> bool:
@@ -88,5 +111,5 @@ def fit(header: bytearray, trailer: Trailer, first: int, last: int, payload: int
             if last != count - 1:
                 header[l4 + 13] &= ~_FIN_PSH
     if payload > seg:
-        return VNET.pack(NEEDS_CSUM, gso, header_length, seg, l4, 6 if udp else 16)
+        return VNET.pack(*virtio_of(trailer))
     return VNET.pack(NEEDS_CSUM, 0, 0, 0, l4, 6 if udp else 16)

@@ -20,6 +20,7 @@ from ltunnel.data.inbound import Inbound
 from ltunnel.data.local import Local
 from ltunnel.data.outbound import Outbound
 from ltunnel.data.refuse import Refusals
+from ltunnel.data.reports import Reporter
 from ltunnel.data.virtio import TunPort
 from ltunnel.node.status import status
 from ltunnel.plugin import Address, Port, Transport
@@ -57,7 +58,8 @@ class Node:
             tun, self._outbound, local, refusals, stats,
             forwards=settings.role is Role.HUB, isolated=settings.client_isolation,
         )  # fmt: skip
-        self._inbound = Inbound(self._transports, self.control, delivery, stats)
+        self._reporter = Reporter(self.control.sessions)
+        self._inbound = Inbound(self._transports, self.control, delivery, self._reporter, stats)
         self._message = Arena(HEADROOM + _LARGEST_MESSAGE)
 
     def start(self, now: float) -> None:
@@ -92,7 +94,7 @@ class Node:
     def next_timeout(self) -> float | None:
         """Return when `handle_timeout` is due (monotonic seconds), or None."""
         times = [transport.next_timeout() for transport in self._transports]
-        times.append(self.control.next_timeout())
+        times += (self.control.next_timeout(), self._reporter.next_timeout())
         return min((time for time in times if time is not None), default=None)
 
     def handle_timeout(self, now: float) -> None:
@@ -104,6 +106,7 @@ class Node:
         due = self.control.next_timeout()
         if due is not None and due <= now:
             self.control.handle_timeout(now)
+        self.control.outbox.extend(self._reporter.take(now))
         self._send_messages(now)
 
     def take_events(self) -> list[Event]:

@@ -48,6 +48,7 @@ def _peer(
         "last_handshake": _ago(peer.last_handshake, now),
         "last_seen": _ago(peer.last_rx if peer.last_rx >= 0 else None, now),
         "rtt_ms": round(peer.rtt * 1000, 3) if peer.rtt is not None else None,
+        "loss": peer.quality.loss,
         "mtu": peer.mtu,
         "datagrams_sealed": epoch.counter if epoch else 0,
         "rx_bytes": peer.stats.rx_bytes,

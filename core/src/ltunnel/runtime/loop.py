@@ -41,8 +41,8 @@ class Loop:
         self._handlers[fd] = handler
 
     def watch_output(self, fd: int, *, wanted: bool) -> None:
-        """Also call the handler of `fd` when it is writable, or no longer."""
-        self._epoll.modify(fd, select.EPOLLIN | (select.EPOLLOUT if wanted else 0))
+        """Call the handler of `fd` when it is writable instead of readable, or the other way round again."""
+        self._epoll.modify(fd, select.EPOLLOUT if wanted else select.EPOLLIN)
 
     def unwatch(self, fd: int) -> None:
         """Forget `fd`. To be called before it is closed."""
@@ -57,28 +57,28 @@ class Loop:
         """Serve until `stop`.
 
         `tick(now)` does what is due and returns when it wants to be called next (monotonic seconds, None: not by
-        itself). It is called after every wake, at most once a millisecond, so it may look at things that handlers
-        change; under load a timer is late by at most that.
+        itself). It is called before every wait, so it may look at things that handlers change; as long as there is
+        work without waiting, once a millisecond. An answer that a packet has caused goes out before it.
         """
         clock, poll, handlers = self._clock, self._epoll.poll, self._handlers
         self._running = True
-        now = clock()
-        deadline = tick(now)
-        earliest = now + _TICK
-        ticked = True
-        while self._running:
-            if not ticked:
-                deadline = earliest
-            ready = poll(-1 if deadline is None else max(deadline - now, 0.0))
+        now = earliest = clock()
+        while True:
+            ready = poll(0)
+            if not ready or now >= earliest:
+                deadline = tick(now)
+                if not self._running:
+                    return
+                if not ready:
+                    ready = poll(-1 if deadline is None else max(deadline - now, 0.0))
+                earliest = now + _TICK
             now = clock()
             for fd, _ in ready:
                 handler = handlers.get(fd)
                 if handler is not None:  # unwatched by a handler before it in this very wake
                     handler(now)
-            ticked = now >= earliest or not ready
-            if ticked:
-                deadline = tick(now)
-                earliest = now + _TICK
+            if not self._running:
+                return
 
 
 @contextlib.contextmanager

@@ -95,7 +95,11 @@ class Service:
         return min((at for at in times if at is not None), default=None)
 
     def answer(self, request: dict[str, Any], now: float) -> dict[str, Any]:
-        """Answer a request of the control socket. Raises `HostError` with a text for whoever asked."""
+        """Answer a request of the control socket. Raises `HostError` with a text for whoever asked.
+
+        What has happened is stored first, so nobody hears of what a crash would undo.
+        """
+        self._take_events(now)
         match request["command"]:
             case "status":
                 return self.status(now)

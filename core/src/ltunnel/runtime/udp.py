@@ -136,14 +136,21 @@ class UdpPort:
 def open_udp(host: str, port: int, *, dual_stack: bool, receive_buffer: int = RECEIVE_BUFFER) -> UdpPort:
     """Open and bind a UDP port at a numeric address; port 0 lets the kernel choose. `receive_buffer` is in bytes.
 
-    Raises OSError as `bind` does, and `HostError` when the address is not numeric.
+    A dual-stack wildcard is IPv4's own on a kernel without IPv6.
+
+    Raises OSError as `socket` and `bind` does, and `HostError` when the address is not numeric.
     """
     try:
         flags = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM, flags=flags)[0]
     except socket.gaierror:
         raise HostError(f"cannot listen on {host!r}: give a numeric IP address, 0.0.0.0 or :: for all") from None
-    sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+    try:
+        sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+    except OSError as error:
+        if error.errno == errno.EAFNOSUPPORT and dual_stack and host == "::":
+            return open_udp("0.0.0.0", port, dual_stack=False, receive_buffer=receive_buffer)  # noqa: S104
+        raise
     try:
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not dual_stack)

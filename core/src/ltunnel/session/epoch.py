@@ -43,6 +43,7 @@ class Epoch:
         "opener",
         "peer",
         "remote_index",
+        "reported",
         "sealer",
         "send_word",
         "window",
@@ -66,6 +67,8 @@ class Epoch:
         self.counter = 0
         """Next counter to seal with."""
         self.window = ReplayWindow()
+        self.reported = 0
+        """How many of the accepted counters the peer has been told of."""
 
     def usable(self, now: float) -> bool:
         """Whether anything may still be sealed or opened with these keys."""

@@ -10,6 +10,7 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import TYPE_CHECKING
 
 from ltunnel.constants import DEFAULT_MTU
+from ltunnel.session.quality import Quality
 
 if TYPE_CHECKING:
     from ltunnel.plugin import Flow
@@ -84,7 +85,7 @@ class Peer:
     """The far end of sessions, identified by its static public key (32 bytes)."""
 
     __slots__ = ("epoch", "hosts", "is_hub", "key", "last_handshake", "last_rx", "last_tx", "mtu", "name", "networks",
-                 "path", "rtt", "stats", "unanswered_since")  # fmt: skip
+                 "path", "quality", "rtt", "stats", "unanswered_since")  # fmt: skip
 
     def __init__(self, key: bytes, name: str = "", *, is_hub: bool = False) -> None:
         self.key = key
@@ -107,6 +108,7 @@ class Peer:
         """When data was sent for the first time since something was last received; the data path keeps it."""
         self.last_handshake: float | None = None
         self.rtt: float | None = None
+        self.quality = Quality()
         self.stats = Stats()
 
     def owns(self, source: bytes) -> bool:

@@ -11,11 +11,13 @@ _MASK = (1 << REPLAY_WINDOW) - 1
 class ReplayWindow:
     """Remembers which of the last `REPLAY_WINDOW` counters have been accepted."""
 
-    __slots__ = ("_seen", "top")
+    __slots__ = ("_seen", "accepted", "top")
 
     def __init__(self) -> None:
         self.top = -1
         """Highest counter accepted, -1 before the first."""
+        self.accepted = 0
+        """How many counters have been accepted."""
         self._seen = 0  # bit i: counter top - i was accepted
 
     def fresh(self, first: int, count: int = 1) -> bool:
@@ -35,6 +37,7 @@ class ReplayWindow:
 
     def commit(self, first: int, count: int = 1) -> None:
         """Mark counters that `fresh` passed and that then authenticated."""
+        self.accepted += count
         last = first + count - 1
         ahead = last - self.top
         if ahead > 0:

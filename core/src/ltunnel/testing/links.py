@@ -1,7 +1,7 @@
 """Links: what happens to datagrams between two devices, one `Pipe` for each direction.
 
 Order of events in a pipe: blocked or down -> MTU -> bounded queue and rate -> loss -> delay and jitter -> reordering ->
-duplication. What is lost has used the line before.
+corruption -> duplication. What is lost has used the line before.
 """
 
 from __future__ import annotations
@@ -59,6 +59,8 @@ class Quality:
     """Share held back by up to `hold`, so that later ones overtake."""
     duplicate: float = 0.0
     """Share that arrives twice, the second up to `hold` later."""
+    corrupt: float = 0.0
+    """Share in which one bit is flipped, as by somebody on the path; chance is found out by UDP's checksum."""
     hold: float = 0.02
     rate: float | None = None
     """Bits per second; None for no limit."""
@@ -68,7 +70,7 @@ class Quality:
     """Largest IP packet; larger ones are dropped without a word (a black hole)."""
 
     def __post_init__(self) -> None:
-        for name in ("reorder", "duplicate"):
+        for name in ("reorder", "duplicate", "corrupt"):
             _share(name, getattr(self, name))
         if not isinstance(self.loss, GilbertElliott):
             _share("loss", self.loss)
@@ -95,6 +97,7 @@ class Pipe:
         self.sent = 0
         self.duplicated = 0
         self.reordered = 0
+        self.corrupted = 0
         self.fates: Counter[Fate] = Counter()
         self._target = target
         self._link = link
@@ -130,6 +133,9 @@ class Pipe:
             arrival += self._upto(quality.hold)
         else:
             arrival = self._last_arrival = max(arrival, self._last_arrival)
+        if quality.corrupt and packet.payload and self._random.random() < quality.corrupt:
+            self.corrupted += 1
+            packet = self._flip(packet)
         self._plan(packet, arrival)
         if quality.duplicate and self._random.random() < quality.duplicate:
             self.duplicated += 1
@@ -140,6 +146,11 @@ class Pipe:
         """Lose what is on its way."""
         self._generation += 1
         self._free_at = 0.0
+
+    def _flip(self, packet: Packet) -> Packet:
+        damaged = bytearray(packet.payload)
+        damaged[self._random.randrange(len(damaged))] ^= 1 << self._random.randrange(8)
+        return replace(packet, payload=bytes(damaged))
 
     def _plan(self, packet: Packet, arrival: float) -> None:
         generation = self._generation

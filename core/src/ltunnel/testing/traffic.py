@@ -7,7 +7,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from ltunnel.testing import packets
-from ltunnel.testing.packets import ACK, PSH, TCP, UDP, parse
+from ltunnel.testing.packets import ACK, FIN, PSH, TCP, UDP, Parsed, parse
 
 if TYPE_CHECKING:
     from ltunnel.testing.nodes import SimNode
@@ -65,6 +65,7 @@ class Transfer:
         self.protocol = protocol
         self.port = port
         self.sent = bytearray()
+        self._pushed: dict[int, int] = {}  # TCP: where a packet ended -> the flags that only its last segment has
         self.received = bytearray()
         """TCP: 1 for each byte that has arrived, UDP: for each datagram."""
         self.repeats = 0
@@ -86,6 +87,7 @@ class Transfer:
         payload = self._random.randbytes(length)
         seq = (self._seq + len(self.sent)) & 0xFFFFFFFF
         self.sent += payload
+        self._pushed[len(self.sent)] = flags & (FIN | PSH)
         self.received += bytes(length)
         packet = packets.tcp(
             *self.ends, 40_000, self.port, payload, seq=seq, flags=flags, ident=len(self.sent) & 0xFFFF
@@ -116,15 +118,18 @@ class Transfer:
                 continue
             assert len(packet) <= self._destination.mtu, f"{len(packet)} bytes on a device of {self._destination.mtu}"
             if self.protocol == TCP:
-                self._check_segment((parsed.seq - self._seq) & 0xFFFFFFFF, parsed.payload)
+                self._check_segment((parsed.seq - self._seq) & 0xFFFFFFFF, parsed)
             else:
                 self._check_datagram(parsed.payload)
         self._looked = len(self._destination.packets)
         return sum(self.received) / max(1, len(self.received))
 
-    def _check_segment(self, offset: int, payload: bytes) -> None:
-        end = offset + len(payload)
+    def _check_segment(self, offset: int, parsed: Parsed) -> None:
+        payload, end = parsed.payload, offset + len(parsed.payload)
         assert payload == self.sent[offset:end], f"wrong bytes at {offset}..{end}"
+        assert parsed.flags & (FIN | PSH) == self._pushed.get(end, 0), (
+            f"wrong flags {parsed.flags:#x} at {offset}..{end}"
+        )
         self.repeats += sum(self.received[offset:end])
         self.received[offset:end] = b"\1" * len(payload)
 

@@ -89,7 +89,8 @@ class World:
             addresses = (f"192.168.1.{number}",) if isinstance(more.get("behind"), Nat) else (f"198.51.100.{number}",)
         remote = hub or self.hub_address()
         context = TransportContext(listen=None, remote=remote)
-        more = {"hub": remote, "hub_label": f"{remote[0]}:{remote[1]}", **more}
+        label = f"{remote[0]}:{remote[1]}" if version_of(remote[0]) == 4 else f"[{remote[0]}]:{remote[1]}"
+        more = {"hub": remote, "hub_label": label, **more}
         return self._add(name, Role.NODE, addresses, tunnel or (f"10.0.0.{number}/24", f"fd00::{number}/64"), context,
                          **more)  # fmt: skip
 

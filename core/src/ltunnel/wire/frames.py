@@ -3,19 +3,22 @@
 ::
 
     PING, PONG   token 8 | zero n      a PONG is as long as its PING
+    REPORT       expected 8 | accepted 8
     WELCOME      NAME 1 (the hub's), MTU 1, ADDRESS 0-8 (granted), NETWORK 0-24 (the tunnel's), HUB_ADDRESS 0-8, FLAGS 1
     PEERS        PEER 0-16, each: KEY 1, NAME 1, ADDRESS 0-8
     ROUTES       NETWORK 0-24
     DENY, BYE    CODE 1, TEXT 0-1
 
-All but PING and PONG are TLV entries (`ltunnel.wire.tlv`), numbered in `ltunnel.wire.fields`. Names are printable or
-the frame is refused; other text is escaped as it is read. So every string of a parsed frame is safe to print.
+All but PING, PONG and REPORT are TLV entries (`ltunnel.wire.tlv`), numbered in `ltunnel.wire.fields`. Names are
+printable or the frame is refused; other text is escaped as it is read. So every string of a parsed frame is safe to
+print.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from struct import Struct
 from typing import ClassVar, Self
 
 from ltunnel.errors import WireError
@@ -25,6 +28,7 @@ from ltunnel.wire.text import escape
 from ltunnel.wire.tlv import Bounds, Entry, Interface, Network
 from ltunnel.wire.types import FrameType
 
+_REPORT = Struct(">QQ")
 TOKEN_SIZE = 8
 KEY_SIZE = 32
 PEER_LIMIT = 16
@@ -111,6 +115,29 @@ class Pong(_Echo):
     """Answers a PING."""
 
     TYPE: ClassVar[FrameType] = FrameType.PONG
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What has arrived of an epoch: counters up to the highest, and how many of them were accepted."""
+
+    TYPE: ClassVar[FrameType] = FrameType.REPORT
+    expected: int
+    accepted: int
+
+    def pack(self) -> bytes:
+        """Return the 16 bytes."""
+        return _REPORT.pack(self.expected, self.accepted)
+
+    @classmethod
+    def parse(cls, body: bytes) -> Self:
+        """Read the 16 bytes."""
+        if len(body) != _REPORT.size:
+            raise WireError(f"REPORT of {len(body)} bytes")
+        expected, accepted = _REPORT.unpack(body)
+        if accepted > expected:
+            raise WireError("REPORT of more than was expected")
+        return cls(expected, accepted)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,9 +282,9 @@ def _parse_reason(body: bytes) -> tuple[int, str]:
     return values[Field.CODE][0][0], escape("".join(tlv.read_text(value) for value in values[Field.TEXT]))
 
 
-Frame = Ping | Pong | Welcome | Peers | Routes | Deny | Bye
+Frame = Ping | Pong | Report | Welcome | Peers | Routes | Deny | Bye
 
-_FRAMES: dict[int, type[Frame]] = {kind.TYPE: kind for kind in (Ping, Pong, Welcome, Peers, Routes, Deny, Bye)}
+_FRAMES: dict[int, type[Frame]] = {kind.TYPE: kind for kind in (Ping, Pong, Report, Welcome, Peers, Routes, Deny, Bye)}
 
 
 def parse_frame(frame_type: int, body: bytes) -> Frame:

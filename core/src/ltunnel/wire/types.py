@@ -16,7 +16,7 @@ class MessageType(IntEnum):
     COOKIE = 4
     TIME = 5
     DATA = 6
-    RECORD = 7  # reserved: one part of a record that spans datagrams
+    RECORD = 7  # one part of a record that spans datagrams
 
 
 class FrameType(IntEnum):
@@ -28,9 +28,11 @@ class FrameType(IntEnum):
     FEC_DATA = 0x03  # reserved: a frame and its place in a group
     FEC_PARITY = 0x04  # reserved
     RELAY = 0x05  # reserved: ttl, destination, source, an end-to-end datagram
+    SUPER = 0x06  # one whole super-packet, in a record
     PING = 0x10
     PONG = 0x11
     PUNCH = 0x12  # reserved
+    REPORT = 0x13  # what has arrived, for the sender to judge the path by
     WELCOME = 0x20
     PEERS = 0x21
     ROUTES = 0x22

@@ -8,7 +8,8 @@ Derive from it and pytest does the rest::
     class TestMyCipher(AeadConformance):
         descriptor = ltunnel_cipher()
 
-Nothing here imports pytest: the classes are plain, with methods named ``test_*`` that assert.
+Nothing here imports pytest: the classes are plain, with methods named ``test_*`` that assert. With
+``pytest.register_assert_rewrite("ltunnel.testing")`` at the top of ``conftest.py`` failures show the values.
 """
 
 from ltunnel.testing.conformance.base import DescriptorConformance, PluginConformance

@@ -1,0 +1,374 @@
+"""The control side of a hub or a node: datagrams, frames and time in, datagrams and events out.
+
+    receive, receive_frame, notice, handle_timeout  ─►  Control  ─►  outbox, events
+                                                           │
+                              sessions, fib, peers  ◄──────┘  what the data path reads
+
+`Control` only says who gets what: `acceptance` and `initiation` make handshakes, `epochs` keeps keys, `paths` and
+`liveness` look after sessions, `hub` and `joining` decide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ltunnel.control.acceptance import Acceptance, Repeated
+from ltunnel.control.context import Context, Outgoing
+from ltunnel.control.diagnosis import FailureReport
+from ltunnel.control.directory import Binding
+from ltunnel.control.epochs import Epochs
+from ltunnel.control.events import Event, Level
+from ltunnel.control.flows import Describe, describe_endpoint
+from ltunnel.control.hub import HubSide
+from ltunnel.control.initiation import Initiation
+from ltunnel.control.joining import NodeSide
+from ltunnel.control.liveness import Liveness
+from ltunnel.control.paths import Paths
+from ltunnel.control.session import Session
+from ltunnel.control.settings import ControlSettings, Random, Role
+from ltunnel.control.side import Parts, Side
+from ltunnel.control.states import AWAITING_RESP, State, Step
+from ltunnel.control.timers import Key, Timer
+from ltunnel.errors import WireError
+from ltunnel.plugin import Flow
+from ltunnel.session import Drop, Epoch, Fib, Path, Peer, Stats
+from ltunnel.wire.frames import ByeCode, Ping, Pong, parse_frame
+from ltunnel.wire.messages import Confirm, Cookie, Init, Resp, Time, parse
+from ltunnel.wire.types import FrameType, MessageType
+
+_HANDSHAKE = frozenset(
+    {MessageType.INIT, MessageType.RESP, MessageType.CONFIRM, MessageType.COOKIE, MessageType.TIME}
+)  # fmt: skip
+_FRAMES = frozenset(
+    {
+        FrameType.PING, FrameType.PONG, FrameType.WELCOME, FrameType.PEERS, FrameType.ROUTES, FrameType.DENY,
+        FrameType.BYE,
+    }
+)  # fmt: skip
+_FIRST_REPORT = 1.0
+"""Seconds from the first handshake that does not verify to the first line about it."""
+
+
+class Control:
+    """Sans-IO: the owner brings every datagram and the time, and drains `outbox` and `events` after each call.
+
+    `describe` names a flow of a transport, as `Transport.describe` does. Nothing that the network sends raises.
+    """
+
+    def __init__(
+        self,
+        settings: ControlSettings,
+        *,
+        random: Random,
+        now: float,
+        wall_offset: float,
+        bindings: Sequence[Binding] = (),
+        pins: Mapping[str, bytes] | None = None,
+        describe: Describe = describe_endpoint,
+    ) -> None:
+        ctx = self._ctx = Context(settings, random, wall_offset, describe)
+        self.settings = settings
+        self.sessions: dict[int, Epoch] = ctx.epochs
+        """Epochs by our index; the data path reads it."""
+        self.fib: Fib = ctx.fib
+        self.peers: dict[bytes, Peer] = ctx.peers
+        """By key; on a hub also nodes that are gone."""
+        self.stats: Stats = ctx.stats
+        """What cannot be put down to a peer."""
+        self.outbox: list[Outgoing] = ctx.outbox
+        self.events: list[Event] = ctx.events
+        epochs = Epochs(ctx)
+        liveness = Liveness(ctx)
+        self._p = Parts(
+            ctx, epochs, liveness, Paths(ctx, liveness), Initiation(ctx, epochs), Acceptance(ctx, epochs, now)
+        )  # fmt: skip
+        self._failures = FailureReport()
+        self._reported = float("-inf")
+        self._stopped = False
+        self._hub_side = HubSide(self._p, bindings) if settings.role is Role.HUB else None
+        self._node_side = NodeSide(self._p, pins or {}) if settings.role is Role.NODE else None
+        side = self._hub_side or self._node_side
+        assert side is not None  # noqa: S101 (there are two roles)
+        self._side: Side = side
+
+    # ---------------------------------------------------------------- what others may know
+
+    @property
+    def wall_offset(self) -> float:
+        """Wall clock minus monotonic clock, seconds; set it when the wall clock may have been stepped."""
+        return self._ctx.wall_offset
+
+    @wall_offset.setter
+    def wall_offset(self, value: float) -> None:
+        self._ctx.wall_offset = value
+
+    @property
+    def hub(self) -> Peer | None:
+        """On a node: the hub, once it has answered."""
+        return None if self._node_side is None else self._node_side.session.peer
+
+    @property
+    def state(self) -> str:
+        """``up``, ``connecting`` or ``denied``; a hub is up from the start."""
+        if self._node_side is None or self._node_side.session.in_use:
+            return "up"
+        return "denied" if self._node_side.session.state is State.DENIED else "connecting"
+
+    @property
+    def reason(self) -> str | None:
+        """Why the state is not ``up``, in words."""
+        return None if self._node_side is None or self.state == "up" else self._node_side.reason
+
+    @property
+    def bindings(self) -> tuple[Binding, ...]:
+        """On a hub: who owns which address and name. An event ``bindings`` says that they have changed."""
+        return () if self._hub_side is None else self._hub_side.directory.bindings
+
+    @property
+    def pins(self) -> dict[str, bytes]:
+        """On a node: hub keys by `pin_name`. An event ``pins`` says that they have changed."""
+        return {} if self._node_side is None else self._node_side.pins.items
+
+    def peer_state(self, peer: Peer) -> str:
+        """Return ``established``, ``connecting`` or ``expired``, for status."""
+        session = self._ctx.sessions.get(peer.key)
+        if session is None:
+            return "expired"
+        return "established" if session.in_use else "connecting"
+
+    # ---------------------------------------------------------------- the owner's orders
+
+    def start(self, now: float) -> None:
+        """Begin: a node connects as soon as `set_hub_path` has said where to."""
+        self._side.start(now)
+
+    def stop(self, now: float) -> None:
+        """Say BYE to everybody and take no further part."""
+        for session in self._all_sessions():
+            if session.in_use:
+                self._ctx.send_bye(session, ByeCode.STOPPED, now)
+            session.move(Step.STOP)
+            self._p.initiation.stop(session)
+            self._ctx.timers.cancel_all(session)
+        self._stopped = True
+
+    def set_hub_path(self, transport: int, flow: Flow, now: float) -> None:
+        """On a node: where the hub is reached from now on; a session that there is goes along."""
+        if self._node_side is not None and not self._stopped:
+            self._node_side.set_hub_path(transport, flow, now)
+
+    def forget_binding(self, who: str, now: float) -> Binding | None:
+        """On a hub: give a node's address and name free, by name, address or key in hex; None if there is none."""
+        return None if self._hub_side is None else self._hub_side.forget(who, now)
+
+    def forget_pin(self, name: str) -> bool:
+        """On a node: trust the next hub under this `pin_name`; False if none was pinned."""
+        if self._node_side is None or not self._node_side.pins.forget(name):
+            return False
+        self._ctx.emit("pins", f"the key of {name} is forgotten", name=name)
+        return True
+
+    # ---------------------------------------------------------------- the network
+
+    def receive(self, transport: int, flow: Flow, data: bytes, now: float) -> None:
+        """Take a datagram that is not DATA."""
+        if self._stopped:
+            return
+        try:
+            message = parse(data)
+        except WireError:
+            known = bool(data) and data[0] in _HANDSHAKE
+            self.stats.drop(Drop.MALFORMED if known or not data else Drop.UNKNOWN_TYPE)
+            return
+        dropped: Drop | None = None
+        match message:
+            case Init():
+                if self._side.answers(transport, flow):
+                    dropped = self._p.acceptance.handle_init(message, data, transport, flow, now)
+                else:
+                    dropped = Drop.NO_SESSION
+            case Confirm():
+                dropped = self._handle_confirm(message, data, transport, flow, now)
+            case Resp():
+                met = self._p.initiation.handle_resp(message, data)
+                if isinstance(met, Drop):
+                    dropped = met
+                else:
+                    self._side.met(met, now)
+            case Cookie():
+                session = self._p.initiation.handle_cookie(message, now)
+                if isinstance(session, Drop):
+                    dropped = session
+                elif self._p.initiation.may_hurry(session, now):
+                    self._side.initiate(session, now)
+            case Time():
+                dropped = self._handle_time(message, now)
+        if dropped is not None:
+            self._drop(dropped, transport, flow, now)
+
+    def receive_frame(
+        self,
+        epoch: Epoch,
+        frame_type: int,
+        body: bytes,
+        transport: int,
+        flow: Flow,
+        size: int,  # noqa: ARG002 (the data path accounts for it)
+        now: float,
+    ) -> None:
+        """Take an authenticated control frame (type >= 0x10) that came in a datagram of `size` bytes."""
+        session = self._ctx.session_of(epoch)
+        if session is None or self._stopped:
+            return
+        peer = epoch.peer
+        peer.last_rx = now
+        peer.unanswered_since = None
+        if frame_type not in _FRAMES:
+            peer.stats.drop(Drop.UNKNOWN_TYPE)
+            return
+        try:
+            frame = parse_frame(frame_type, bytes(body))
+        except WireError:
+            peer.stats.drop(Drop.MALFORMED)
+            return
+        if isinstance(frame, Ping):
+            self._answer_ping(session, epoch, frame, transport, flow, now)
+        elif isinstance(frame, Pong):
+            sent = self._p.liveness.pong(session, peer, frame, transport, flow, now)
+            if sent is not None:
+                self._p.paths.proved(session, peer, sent)
+        elif not self._side.handle_frame(session, epoch, frame, now):
+            peer.stats.drop(Drop.UNKNOWN_TYPE)
+
+    def notice(self, epoch: Epoch, transport: int, flow: Flow, size: int, newest: bool, now: float) -> None:
+        """Take note of an authenticated batch (`size` bytes) on an epoch that is not in use, or from another flow.
+
+        `newest`: it held the highest counter of its epoch so far. The budget of a path that this makes counts the
+        batch; whoever receives adds what comes later.
+        """
+        session = self._ctx.session_of(epoch)
+        if session is None or self._stopped:
+            return
+        epoch.confirmed = True
+        epoch.peer.last_rx = now
+        epoch.peer.unanswered_since = None
+        if epoch.local_index in session.unproven:
+            self._side.proven(session, epoch, now)
+        if newest:
+            self._p.paths.follow(session, epoch, transport, flow, size, now)
+
+    # ---------------------------------------------------------------- time
+
+    def next_timeout(self) -> float | None:
+        """Return when `handle_timeout` wants to be called (monotonic seconds), or None."""
+        return None if self._stopped else self._ctx.timers.next()
+
+    def handle_timeout(self, now: float) -> None:
+        """Do what is due, each timer once."""
+        for key in self._ctx.timers.due(now):
+            if self._ctx.timers.take(key, now) and not self._stopped:
+                self._due(key, now)
+
+    def _due(self, key: Key, now: float) -> None:
+        timer, session = key
+        if not isinstance(session, Session):
+            if timer is Timer.HALF_OPEN:
+                self._p.acceptance.sweep(now)
+            else:
+                self._report(now)
+            return
+        match timer:
+            case Timer.INIT:
+                if session.state in AWAITING_RESP:
+                    session.unanswered += 1
+                    self._side.initiate(session, now)
+            case Timer.CONFIRM:
+                if self._p.initiation.confirm_due(session, now):
+                    self._side.initiate(session, now)
+            case Timer.REKEY | Timer.REKEY_LATE:
+                self._rekey(session, now)
+            case Timer.EPOCHS:
+                if self._p.epochs.forget_due(session, now):
+                    self._side.keyless(session, now)
+            case Timer.KEEPALIVE:
+                self._p.liveness.keepalive_due(session, now)
+            case Timer.WATCH:
+                self._p.liveness.watch_due(session, now)
+                if self._p.epochs.worn(session):
+                    self._rekey(session, now)
+            case Timer.PROBE:
+                if self._p.liveness.probe_due(session, now):
+                    self._rekey(session, now)
+            case Timer.VALIDATE:
+                self._p.paths.validate_due(session, now)
+            case Timer.SILENCE:
+                if self._p.liveness.silence_due(session, now):
+                    self._side.silent(session, now)
+            case Timer.RETRY | Timer.RECONNECT:
+                self._side.retry(session, now)
+
+    def _rekey(self, session: Session, now: float) -> None:
+        if self._p.initiation.start(session):
+            self._side.initiate(session, now)
+
+    # ---------------------------------------------------------------- parts of `receive`
+
+    def _handle_confirm(self, confirm: Confirm, data: bytes, transport: int, flow: Flow, now: float) -> Drop | None:
+        proved = self._p.acceptance.handle_confirm(confirm, data, transport, flow, now)
+        if proved is None or isinstance(proved, Drop):
+            return proved
+        if isinstance(proved, Repeated):
+            self._side.greet(proved.session, proved.epoch, now)
+        else:
+            self._side.admit(proved, now)
+        return None
+
+    def _handle_time(self, message: Time, now: float) -> Drop | None:
+        answer = self._p.initiation.handle_time(message, now)
+        if isinstance(answer, Drop):
+            return answer
+        session, correction = answer
+        if abs(correction) >= 1.0:
+            way = "behind" if correction > 0 else "ahead of"
+            self._ctx.emit(
+                "clock", f"this machine's clock is {_duration(abs(correction))} {way} the hub's: set it right (NTP). "
+                "The tunnel goes by the hub's clock until then", Level.WARNING, seconds=round(correction, 3),
+            )  # fmt: skip
+        if self._p.initiation.may_hurry(session, now):
+            self._side.initiate(session, now)
+        return None
+
+    def _answer_ping(self, session: Session, epoch: Epoch, ping: Ping, transport: int, flow: Flow, now: float) -> None:
+        """Answer to where the PING came from: a PONG is as long as its PING, so that is safe anywhere."""
+        path = epoch.peer.path
+        if path is None or (path.transport, path.flow) != (transport, flow):
+            path = Path(transport, flow)
+        self._ctx.send_frame(epoch, path, Pong(ping.token, ping.padding), now)
+        if self._hub_side is not None:
+            self._p.liveness.measure(session, now)
+
+    def _drop(self, reason: Drop, transport: int, flow: Flow, now: float) -> None:
+        self.stats.drop(reason)
+        if reason not in (Drop.MAC, Drop.STACK):
+            return
+        self._failures.count(self._ctx.describe(transport, flow), reason)
+        if self._ctx.timers.when(Timer.REPORT, None) is None:
+            after = self._reported + Timer.REPORT.schedule.first
+            self._ctx.timers.set(Timer.REPORT, None, max(now + _FIRST_REPORT, after))
+
+    def _report(self, now: float) -> None:
+        self._reported = now
+        self._ctx.events.extend(self._failures.take(self.settings.keys, self.settings.cipher))
+
+    def _all_sessions(self) -> list[Session]:
+        sessions = list(self._ctx.sessions.values())
+        if self._node_side is not None and self._node_side.session not in sessions:
+            sessions.append(self._node_side.session)
+        return sessions
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in (("days", 86_400.0), ("hours", 3600.0), ("minutes", 60.0)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} seconds"

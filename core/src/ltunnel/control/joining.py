@@ -1,0 +1,301 @@
+"""The node's side: finding the hub, being taken or refused, and coming back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ltunnel.control.acceptance import Proved
+from ltunnel.control.diagnosis import REPEAT, UNANSWERED_INITS, unanswered
+from ltunnel.control.events import Level
+from ltunnel.control.initiation import Met
+from ltunnel.control.pins import Pins, pin_name
+from ltunnel.control.session import Session
+from ltunnel.control.side import Parts
+from ltunnel.control.states import Step
+from ltunnel.control.timers import Timer
+from ltunnel.plugin import Flow
+from ltunnel.session import Drop, Epoch, Path, Peer
+from ltunnel.wire.frames import TOKEN_SIZE, Bye, Deny, Frame, Ping, Welcome
+from ltunnel.wire.payloads import ConfirmPayload
+
+STABLE = 60.0
+"""A connection that held so long makes earlier BYEs count for nothing."""
+
+
+class NodeSide:
+    """A node: one session, with its hub."""
+
+    __slots__ = ("_p", "_pin", "_started", "_told", "hub_flow", "pins", "reason", "session")
+
+    def __init__(self, parts: Parts, pins: Mapping[str, bytes]) -> None:
+        self._p = parts
+        self.pins = Pins(pins)
+        self._pin = pin_name(parts.ctx.settings.hub_label, parts.ctx.settings.network)
+        self.session = Session()
+        self.hub_flow: tuple[int, Flow] | None = None
+        """Where the operator says the hub is."""
+        self.reason: str | None = None
+        """Why there is no connection, for people."""
+        self._started = False
+        self._told: str | None = None  # the last refusal that was told
+
+    # ---------------------------------------------------------------- connecting
+
+    def start(self, now: float) -> None:
+        """Connect, as soon as it is known where to."""
+        self._started = True
+        self._connect(now)
+
+    def set_hub_path(self, transport: int, flow: Flow, now: float) -> None:
+        """Go to the hub by this flow from now on, with the session that there is."""
+        if self.hub_flow == (transport, flow):
+            return
+        self.hub_flow = (transport, flow)
+        session = self.session
+        if session.in_use and session.peer is not None:
+            self._p.paths.move(session, session.peer, Path(transport, flow), now)
+            self._p.liveness.ping(session, now)
+        if self._p.ctx.timers.when(Timer.INIT, session) is not None:
+            session.tries = 0
+            self.initiate(session, now)
+        elif self._started and not session.in_use and self._p.ctx.timers.when(Timer.RECONNECT, session) is None:
+            self._connect(now)
+
+    def initiate(self, session: Session, now: float) -> None:
+        """Send the next INIT; say what may be wrong when three were not answered."""
+        if self.hub_flow is None:
+            return
+        target = self.hub_flow
+        path = None if session.peer is None else session.peer.path
+        # Making new keys goes the way that works; a hub that seems dead is looked for in both places.
+        if session.in_use and path is not None and (not session.dead or session.tries % 2):
+            target = path.transport, path.flow
+        self._diagnose(session, target, now)
+        self._p.initiation.send_init(session, *target, now)
+
+    def met(self, met: Met, now: float) -> None:
+        """Go on if it is the hub that this node knows, or the first it meets."""
+        ctx = self._p.ctx
+        settings = ctx.settings
+        session = met.attempt.session
+        if met.key == settings.identity.public:
+            self._refused(
+                session, "the hub has this node's own identity: give it a state folder of its own", "denied", now
+            )
+            return
+        if self.pins.conflict(self._pin, met.key):
+            self._other_hub(session, met, now)
+            return
+        peer = session.peer
+        if peer is None or peer.key != met.key:
+            self._replace_peer(session, Peer(met.key, is_hub=True))
+            peer = session.peer
+        assert peer is not None  # noqa: S101 (just made)
+        peer.rtt = peer.rtt or now - met.attempt.sent  # until a PONG says it better
+        if not session.in_use:
+            peer.path = Path(met.attempt.transport, met.attempt.flow)
+        claim = ConfirmPayload(
+            name=settings.name,
+            mtu=settings.mtu,
+            addresses=settings.addresses,
+            routes=settings.routes,
+            stack=settings.stack,
+        )
+        self._p.initiation.confirm(met, peer, claim, now)
+
+    def _other_hub(self, session: Session, met: Met, now: float) -> None:
+        """Refuse a hub with another key than the pinned one; a session with the right one goes on while that lives."""
+        label = self._p.ctx.settings.hub_label or "the hub"
+        fields = {"known": self.pins.items[self._pin].hex(), "seen": met.key.hex()}
+        if session.in_use and not session.dead:
+            where = self._p.ctx.describe(met.attempt.transport, met.attempt.flow)
+            text = f"somebody answered for {label} ({where}) with another key than the one this node knows; ignored"
+            self._p.ctx.emit("hub-impostor", text, Level.WARNING, **fields)
+            return
+        self._refused(
+            session,
+            f"{label} has another key than the one this node knows: somebody may be posing as it. If it was set up "
+            f"anew, run `ltunnel pins forget {self._pin}`",
+            "hub-key-changed", now, **fields,
+        )  # fmt: skip
+
+    def proven(self, session: Session, epoch: Epoch, now: float) -> None:
+        """Seal with the new epoch at once when rekeying; at first, wait for WELCOME, which brings what is needed."""
+        if session.in_use:
+            self._p.epochs.proven(session, epoch, now)
+
+    def retry(self, session: Session, now: float) -> None:  # noqa: ARG002
+        """Ask the hub again that refused us, or that went away."""
+        self._connect(now)
+
+    # ---------------------------------------------------------------- what the hub says
+
+    def handle_frame(self, session: Session, epoch: Epoch, frame: Frame, now: float) -> bool:
+        """WELCOME, DENY and BYE are the hub's to say."""
+        match frame:
+            case Welcome():
+                self._welcomed(session, epoch, frame, now)
+            case Deny():
+                self._refused(
+                    session, f"the hub refuses this node: {frame.text}", "denied", now, code=frame.code.name.lower()
+                )
+            case Bye():
+                self._left(session, epoch, frame, now)
+            case _:
+                return False
+        return True
+
+    def _welcomed(self, session: Session, epoch: Epoch, welcome: Welcome, now: float) -> None:
+        ctx = self._p.ctx
+        peer = epoch.peer
+        was_dead, was_there = session.dead, session.in_use
+        fresh = self._p.epochs.proven(session, epoch, now) or (
+            session.pending is not None and session.pending.epoch is epoch
+        )
+        if fresh:
+            self._p.initiation.stop(session)
+            session.move(Step.CONFIRMED)
+            self._p.liveness.begin(session, now)
+        if not session.in_use:
+            return
+        peer.name = welcome.name
+        peer.mtu = welcome.mtu
+        peer.hosts = frozenset(interface.ip.packed for interface in welcome.hub_addresses)
+        peer.networks = welcome.networks or tuple(own.network for own in ctx.settings.addresses)
+        ctx.fib.set(peer)
+        if self.pins.add(self._pin, peer.key):
+            ctx.emit("pins", f"the key of {self._pin} is {peer.key.hex()} from now on", Level.INFO, key=peer.key.hex())
+        self.reason = self._told = None
+        if was_there and not (was_dead and fresh):
+            return
+        session.connected = session.connected or now
+        where = "" if peer.path is None else ctx.describe(peer.path.transport, peer.path.flow)
+        granted = [str(interface) for interface in welcome.addresses]
+        ctx.emit(
+            "connected",
+            f"connected to {peer.name} at {where} as {', '.join(granted)}"
+            + ("; nodes are isolated from each other" if welcome.isolated else ""),
+            name=peer.name, key=peer.key.hex(), endpoint=where, addresses=granted, isolated=welcome.isolated,
+            networks=[str(network) for network in peer.networks], mtu=peer.mtu,
+        )  # fmt: skip
+        if sorted(granted) != sorted(map(str, ctx.settings.addresses)):
+            ctx.emit(
+                "address-differs", f"the hub knows this node as {', '.join(granted)}; check the prefix length of "
+                f"{', '.join(map(str, ctx.settings.addresses))}", Level.WARNING, granted=granted,
+            )  # fmt: skip
+
+    def _refused(self, session: Session, reason: str, event: str, now: float, **fields: str) -> None:
+        if not session.move(Step.REFUSED):
+            return
+        self._end(session)
+        self.reason = reason
+        wait = Timer.RETRY.schedule
+        self._p.ctx.timers.set(Timer.RETRY, session, now + wait.delay(0, self._p.ctx.random))
+        if reason != self._told:
+            self._told = reason
+            text = f"{reason}. Asking again every {wait.first:g} s"
+            self._p.ctx.emit(event, text, Level.ERROR, reason=reason, **fields)
+
+    def _left(self, session: Session, epoch: Epoch, bye: Bye, now: float) -> None:
+        if epoch is not epoch.peer.epoch:  # the end of a session that was replaced
+            self._p.epochs.remove(session, epoch)
+            return
+        if session.connected is not None and now - session.connected > STABLE:
+            session.byes = 0
+        if not session.move(Step.LOST):
+            return
+        self._end(session)
+        self.reason = f"the hub ended the session ({bye.code.name.lower()})"
+        self._p.ctx.emit("disconnected", f"{self.reason}; connecting again", Level.WARNING, code=bye.code.name.lower())
+        delay = Timer.RECONNECT.schedule.delay(session.byes, self._p.ctx.random)
+        session.byes += 1
+        self._p.ctx.timers.set(Timer.RECONNECT, session, now + delay)
+
+    # ---------------------------------------------------------------- handshakes that the hub starts (late rekeying)
+
+    def answers(self, transport: int, flow: Flow) -> bool:
+        """Nobody but the hub gets an answer, and only while there is a session."""
+        path = None if self.session.peer is None else self.session.peer.path
+        return self.session.in_use and path is not None and (path.transport, path.flow) == (transport, flow)
+
+    def admit(self, proved: Proved, now: float) -> None:
+        """Take a new epoch from the hub; anybody else is left without an answer."""
+        session = self.session
+        peer = session.peer
+        if peer is None or proved.key != peer.key or not session.in_use:
+            self._p.ctx.stats.drop(Drop.FORGED)
+            self._p.acceptance.refuse(proved, None, now)
+            return
+        epoch = self._p.acceptance.accept(proved, session, peer, now)
+        self._p.epochs.accepted(session, epoch, proved.arrived, now)
+        self._p.initiation.stop(session)
+        session.move(Step.ACCEPTED)
+        self._p.liveness.begin(session, now)
+        self.greet(session, epoch, now)
+
+    def greet(self, session: Session, epoch: Epoch, now: float) -> None:  # noqa: ARG002
+        """Send a PING on the new epoch, so that the hub learns that it may use it."""
+        if epoch.peer.path is not None:
+            self._p.ctx.send_frame(epoch, epoch.peer.path, Ping(self._p.ctx.random(TOKEN_SIZE)), now)
+
+    # ---------------------------------------------------------------- losing the hub
+
+    def silent(self, session: Session, now: float) -> None:
+        """Connect again, without the old session: the hub has given it up, too."""
+        self._lost(session, f"the hub was not heard for {self._p.ctx.settings.timeout:g} s", now)
+
+    def keyless(self, session: Session, now: float) -> None:
+        """Connect again when the keys have expired before new ones were agreed."""
+        if session.in_use:
+            self._lost(session, "the keys expired and the hub did not agree on new ones", now)
+
+    def _lost(self, session: Session, reason: str, now: float) -> None:
+        if not session.move(Step.LOST):
+            return
+        told, tries = session.reported, session.tries if session.dead else 0
+        self._end(session)
+        session.reported = told
+        self.reason = reason
+        self._p.ctx.emit("disconnected", f"{reason}; connecting again", Level.WARNING)
+        self._connect(now, tries)
+
+    def _end(self, session: Session) -> None:
+        """Drop everything that belongs to a connection."""
+        self._p.initiation.stop(session)
+        self._p.liveness.end(session)
+        self._p.epochs.clear(session)
+        self._p.ctx.timers.cancel_all(session)
+        session.connected = session.reported = None
+
+    def _connect(self, now: float, tries: int = 0) -> None:
+        """Begin a handshake, as slowly as after so many tries."""
+        if self.hub_flow is not None and self._p.initiation.start(self.session):
+            self.session.tries = tries
+            self.initiate(self.session, now)
+
+    def _replace_peer(self, session: Session, peer: Peer) -> None:
+        """Meet a hub for the first time, or another one after the old one's pin was forgotten."""
+        ctx = self._p.ctx
+        if session.peer is not None:
+            self._p.epochs.clear(session)
+            ctx.fib.remove(session.peer)
+            ctx.sessions.pop(session.peer.key, None)
+            ctx.peers.pop(session.peer.key, None)
+        session.peer = peer
+        ctx.sessions[peer.key] = session
+        ctx.peers[peer.key] = peer
+
+    def _diagnose(self, session: Session, target: tuple[int, Flow], now: float) -> None:
+        again = session.reported is None or now - session.reported >= REPEAT
+        if session.unanswered < UNANSWERED_INITS or not again:
+            return
+        session.reported = now
+        ctx = self._p.ctx
+        settings = ctx.settings
+        met = session.peer is not None and session.peer.last_handshake is not None
+        event = unanswered(
+            settings.hub_label, ctx.describe(*target), session.unanswered, settings.keys, settings.cipher, met=met
+        )
+        if not session.in_use:
+            self.reason = event.text
+        ctx.events.append(event)

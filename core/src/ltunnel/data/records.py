@@ -1,0 +1,157 @@
+"""Records: one seal over up to 64 KB, the ciphertext cut into datagrams. For paths that lose nothing.
+
+    datagram   type 1 | receiver index 3 | parts 1 | part 1 | part size 2 | counter 4 | slice of the ciphertext
+    nonce      the header of part 0; part i has the record's first counter plus i
+
+A record takes as many counters as it has parts, so that what a key may seal (REJECT_AFTER_PACKETS) is counted in
+datagrams all the same. Sealing 60 KB at once costs half of sealing 43 rows, but a record that lacks one part is lost
+whole; `ltunnel.session.quality` says when that is worth it.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+
+from ltunnel.constants import DATA_HEADER, HEADROOM, MAX_DATAGRAM, MAX_ROWS, TAG
+from ltunnel.data.grid import Arena, Bytes2D, Nonces
+from ltunnel.plugin import Buffer
+from ltunnel.session import Epoch
+from ltunnel.wire.types import MessageType
+
+HEADER = Struct(">IBBHI")
+NEXT_PART = (1 << 48) + 1
+"""What the last eight header bytes, read as one number, grow by from part to part."""
+LONGEST = MAX_DATAGRAM
+
+_SMALLEST_PART = 17  # with its header longer than any datagram that cannot be DATA
+_AS_RECORD = (MessageType.RECORD - MessageType.DATA) << 24  # what makes a DATA header's first word a RECORD header's
+
+
+class PartGrid:
+    """Slots for parts of one size: ``prefix | header 12 | slice``, from HEADROOM of `out` on."""
+
+    __slots__ = ("bodies", "headers", "limit", "slot")
+
+    def __init__(self, out: Arena, size: int, prefix: int) -> None:
+        self.slot = slot = prefix + DATA_HEADER + size
+        self.limit = max(1, min(MAX_ROWS, MAX_DATAGRAM // slot))
+        grid: Bytes2D = out.array[HEADROOM : HEADROOM + self.limit * slot].reshape(self.limit, slot)
+        self.headers = grid[:, prefix : prefix + DATA_HEADER]
+        self.bodies = grid[:, prefix + DATA_HEADER :]
+
+
+def part_size(length: int, largest: int) -> int:
+    """Choose the size of parts for `length` bytes of ciphertext: at most `largest`, and no last one that is tiny."""
+    size = largest
+    while 0 < length % size < _SMALLEST_PART:
+        size -= 1
+    return size
+
+
+class RecordSealer:
+    """Seals a plaintext whole and lays its parts out in the out arena."""
+
+    __slots__ = ("_ciphertext", "_nonces", "_out")
+
+    def __init__(self, out: Arena) -> None:
+        self._out = out
+        self._ciphertext = Arena(LONGEST + TAG)
+        self._nonces = Nonces()
+
+    def seal(self, epoch: Epoch, plain: Buffer, grid: PartGrid, size: int) -> int:
+        """Seal `plain` for an epoch in parts of `size`, at most ``grid.limit``; return where the last slot ends."""
+        length = len(plain) + TAG
+        full, rest = divmod(length, size)
+        parts = full + (rest > 0)
+        nonces = self._nonces
+        nonces.fill_parts(parts, epoch.send_word + _AS_RECORD, parts << 24 | size, epoch.take(parts))
+        ciphertext = self._ciphertext
+        epoch.sealer.seal(nonces.views[:1], (plain,), (ciphertext.view[:length],))
+        grid.headers[:full] = nonces.array[:full]
+        grid.bodies[:full, :size] = ciphertext.array[: full * size].reshape(full, size)
+        end = HEADROOM + full * grid.slot
+        if rest:
+            prefix = grid.slot - size - DATA_HEADER
+            out, at = self._out.view, end + prefix
+            out[at : at + DATA_HEADER] = nonces.views[full]
+            end = at + DATA_HEADER + rest
+            out[at + DATA_HEADER : end] = ciphertext.view[full * size : length]
+        return end
+
+
+class Record:
+    """The ciphertext of one record as its parts come in."""
+
+    __slots__ = ("_have", "_last", "arena", "first", "parts", "size", "word")
+
+    def __init__(self, arena: Arena, word: int, parts: int, size: int, first: int) -> None:
+        self.arena = arena
+        self.word, self.parts, self.size, self.first = word, parts, size, first
+        self._have = 0  # bit i: part i is here
+        self._last = 0  # size of the last part
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is missing."""
+        return self._have == (1 << self.parts) - 1
+
+    @property
+    def length(self) -> int:
+        """Bytes of ciphertext of a complete record."""
+        return (self.parts - 1) * self.size + self._last
+
+    @property
+    def nonce(self) -> Buffer:
+        """Header of part 0."""
+        return memoryview(HEADER.pack(self.word, self.parts, 0, self.size, self.first))
+
+    def take(self, part: int, rows: Bytes2D) -> None:
+        """Copy full parts, a (n, size) array, from `part` on. Parts that are here already stay as they are."""
+        count = len(rows)
+        mask = ((1 << count) - 1) << part
+        if self._have & mask:
+            for i in range(count):
+                self.put(part + i, rows[i].data)
+            return
+        at = part * self.size
+        self.arena.array[at : at + count * self.size].reshape(count, self.size)[:] = rows
+        self._have |= mask
+        if part + count == self.parts:
+            self._last = self.size
+
+    def put(self, part: int, body: Buffer) -> None:
+        """Copy one part, unless it is here."""
+        if not self._have >> part & 1:
+            at = part * self.size
+            self.arena.view[at : at + len(body)] = body
+            self._have |= 1 << part
+            if part == self.parts - 1:
+                self._last = len(body)
+
+
+class Assembly:
+    """Records that lack parts, at most `LIMIT`: the oldest gives way, as lost ones never complete."""
+
+    LIMIT = 16
+
+    __slots__ = ("_free", "_records")
+
+    def __init__(self) -> None:
+        self._records: dict[tuple[int, int, int, int], Record] = {}
+        self._free: list[Arena] = []
+
+    def get(self, word: int, parts: int, size: int, first: int) -> Record:
+        """Return the record that a part with these header fields belongs to, perhaps a new one."""
+        key = (word, first, parts, size)
+        record = self._records.get(key)
+        if record is None:
+            if len(self._records) >= self.LIMIT:
+                self.forget(next(iter(self._records.values())))
+            arena = self._free.pop() if self._free else Arena(LONGEST + TAG)
+            record = self._records[key] = Record(arena, word, parts, size, first)
+        return record
+
+    def forget(self, record: Record) -> None:
+        """Drop a record."""
+        del self._records[record.word, record.first, record.parts, record.size]
+        self._free.append(record.arena)

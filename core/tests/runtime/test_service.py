@@ -1,0 +1,249 @@
+"""The service around a node, with a double of the node: what becomes of events, orders, timers and failures."""
+
+import errno
+import os
+import time
+from collections.abc import Iterator
+from ipaddress import ip_address, ip_interface
+from types import SimpleNamespace
+
+import pytest
+
+from ltunnel.control.directory import Binding
+from ltunnel.control.events import Event, Level
+from ltunnel.control.settings import Role
+from ltunnel.errors import HostError
+from ltunnel.runtime.loop import Loop, make_event
+from ltunnel.runtime.service import Service
+from ltunnel.runtime.udp import open_udp
+
+ALICE = Binding(key=bytes(32), addresses=(ip_address("10.0.0.2"),), name="alice")
+
+
+class FakeControl:
+    state = "up"
+
+    def __init__(self) -> None:
+        self.wall_offset = 0.0
+        self.pins = {"hub/net": bytes(32)}
+
+    def forget_binding(self, who: str, now: float) -> Binding | None:
+        return ALICE if who == "alice" else None
+
+    def forget_pin(self, name: str) -> bool:
+        return self.pins.pop(name, None) is not None
+
+
+class FakeNode:
+    """Counts what it is asked to do; `events` are handed over once."""
+
+    transport_names = ("transport_udp",)
+
+    def __init__(self, role: Role = Role.HUB) -> None:
+        self.settings = SimpleNamespace(
+            role=role,
+            name="hub\x1b",
+            network="net",
+            cipher="AESGCM",
+            mtu=1400,
+            addresses=(ip_interface("10.0.0.1/24"),),
+            keys=SimpleNamespace(check="ABCD", keyed=True),
+        )
+        self.control = FakeControl()
+        self.events: list[Event] = []
+        self.calls: list[str] = []
+        self.timeout: float | None = None
+
+    def start(self, now: float) -> None:
+        self.calls.append("start")
+
+    def stop(self, now: float) -> None:
+        self.calls.append("stop")
+        self.events.append(Event(name="left", text="left"))
+
+    def handle_tun(self, now: float) -> bool:
+        self.calls.append("tun")
+        return False
+
+    def handle_port(self, index: int, port: object, now: float) -> bool:
+        self.calls.append(f"port {index}")
+        port.recv(memoryview(bytearray(70_000)), 0)
+        return False
+
+    def next_timeout(self) -> float | None:
+        return self.timeout
+
+    def handle_timeout(self, now: float) -> None:
+        self.calls.append("timeout")
+        self.timeout = None
+
+    def take_events(self) -> list[Event]:
+        taken, self.events = self.events, []
+        return taken
+
+    def status(self, now: float) -> dict[str, object]:
+        return {"role": "hub"}
+
+
+class FakeTun:
+    name, offload, refused = "tun0", True, 3
+
+    def __init__(self) -> None:
+        self.fd = make_event()
+
+    def fileno(self) -> int:
+        return self.fd
+
+
+class Around:
+    """A service with everything around it faked but the loop and the port."""
+
+    def __init__(self, role: Role = Role.HUB) -> None:
+        self.loop = Loop()
+        self.node = FakeNode(role)
+        self.tun = FakeTun()
+        self.port = open_udp("127.0.0.1", 0, dual_stack=False)
+        self.logged: list[Event] = []
+        self.saved: list[str] = []
+        self.failing: OSError | None = None
+        self.service = Service(
+            self.node,
+            self.loop,
+            self.tun,
+            [[self.port]],
+            log=self.logged.append,
+            savers={"bindings": lambda: self.save("bindings"), "pins": lambda: self.save("pins")},
+            warnings=["beware"],
+        )
+
+    def save(self, name: str) -> None:
+        if self.failing:
+            raise self.failing
+        self.saved.append(name)
+
+    def names(self) -> list[str]:
+        return [event.name for event in self.logged]
+
+    def close(self) -> None:
+        self.port.close()
+        self.loop.close()
+        os.close(self.tun.fd)
+
+
+@pytest.fixture
+def around() -> Iterator[Around]:
+    around = Around()
+    yield around
+    around.close()
+
+
+def test_running_is_starting_serving_and_saying_goodbye(around):
+    around.port.send(memoryview(bytearray(5)), 0, 5, 5, around.port.local)
+    around.node.timeout = time.monotonic() + 0.02
+
+    def stop_soon(now: float) -> None:
+        around.node.calls.append("timeout")
+        around.loop.stop()
+
+    around.node.handle_timeout = stop_soon
+    around.service.run()
+    assert around.node.calls == ["start", "port 0", "timeout", "stop"]
+    assert around.names() == ["start", "warning", "left"]
+    assert around.logged[0].fields["key_check"] == "ABCD"
+    assert around.logged[1].level is Level.WARNING
+
+
+def test_the_wall_clock_follows_steps(around):
+    around.service.tick(time.monotonic())
+    assert around.node.control.wall_offset == pytest.approx(time.time() - time.monotonic(), abs=0.1)
+
+
+def test_timers_are_served_when_due_and_their_next_is_returned(around):
+    around.node.timeout = 50.0
+    assert around.service.tick(49.0) == 50.0
+    assert around.node.calls == []
+    assert around.service.tick(50.0) is None
+    assert around.node.calls == ["timeout"]
+
+
+def test_events_are_logged_and_what_they_change_is_stored(around):
+    around.node.events = [Event(name="bindings", text="a"), Event(name="node-joined", text="b")]
+    around.service.tick(0.0)
+    assert around.names() == ["bindings", "node-joined"]
+    assert around.saved == ["bindings"]
+
+
+def test_a_full_disk_is_said_once_and_tried_again(around):
+    around.failing = OSError(errno.ENOSPC, "No space left on device")
+    around.node.events = [Event(name="bindings", text="a")]
+    assert around.service.tick(100.0) == 130.0
+    assert around.service.tick(130.0) == 160.0
+    failures = [event for event in around.logged if event.level is Level.ERROR]
+    assert len(failures) == 1
+    assert "cannot store bindings: No space left on device" in failures[0].text
+    around.failing = None
+    assert around.service.tick(160.0) is None
+    assert around.saved == ["bindings"]
+    assert around.names()[-1] == "stored"
+
+
+def test_the_status_joins_what_node_and_runtime_know(around):
+    status = around.service.status(0.0)
+    assert status["role"] == "hub"
+    assert status["warnings"] == ["beware"]
+    assert status["tun"]["refused"] == 3
+    assert status["ports"][0]["local"] == f"127.0.0.1:{around.port.local[1]}"
+
+
+def test_what_an_answer_tells_of_is_stored_before(around):
+    around.node.events = [Event(name="pins", text="met the hub")]
+    around.service.answer({"command": "status"}, 0.0)
+    assert around.saved == ["pins"]
+
+
+def test_orders_take_effect_at_once(around):
+    def forget(who: str, now: float) -> Binding:
+        around.node.events = [Event(name="bindings", text="forgotten")]
+        return ALICE
+
+    around.node.control.forget_binding = forget
+    answer = around.service.answer({"command": "forget", "peer": "alice"}, 0.0)
+    assert answer == {"forgotten": ALICE.to_dict()}
+    assert around.node.calls == ["timeout"]  # which sends what is to be sent
+    assert around.saved == ["bindings"]
+    assert around.service.answer({"command": "forget-pin", "name": "hub/net"}, 0.0) == {"forgotten": "hub/net"}
+
+
+@pytest.mark.parametrize(
+    ("request_", "text"),
+    [
+        ({"command": "forget", "peer": "bob\x1b"}, r"no client has the name, address or key bob\x1b"),
+        ({"command": "forget"}, "no client has the name"),
+        ({"command": "forget-pin", "name": "x"}, "no server is pinned as x"),
+        ({"command": "dance\n"}, r"no such command: dance\x0a"),
+    ],
+)
+def test_orders_that_cannot_be_followed_are_refused_in_words(around, request_, text):
+    with pytest.raises(HostError) as caught:
+        around.service.answer(request_, 0.0)
+    assert text in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
+def test_a_node_keeps_no_bindings():
+    around = Around(Role.NODE)
+    with pytest.raises(HostError, match="only a server"):
+        around.service.answer({"command": "forget", "peer": "alice"}, 0.0)
+    around.close()
+
+
+def test_a_device_that_is_gone_ends_the_run_with_a_word(around):
+    def gone(now: float) -> bool:
+        raise OSError(errno.EBADFD, "File descriptor in bad state")
+
+    around.node.handle_tun = gone
+    os.eventfd_write(around.tun.fd, 1)
+    with pytest.raises(HostError, match="the device tun0 was taken away"):
+        around.service.run()
+    around.loop.watch(around.tun.fd, gone)  # nothing stayed watched
+    around.loop.unwatch(around.tun.fd)

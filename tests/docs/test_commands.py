@@ -1,0 +1,87 @@
+"""Command lines and configurations in the documents are understood by the program."""
+
+import json
+import re
+import shlex
+import tomllib
+
+import click
+import pytest
+
+from ltunnel.cli.arguments import FLAGS, normalise
+from ltunnel.cli.root import root as program
+from ltunnel.config import load
+from ltunnel.registry import Entries, Entry
+
+DOCUMENTS = ("README.md", "docs/guide.md", "docs/plugins.md", "examples/cipher_chacha/README.md")
+ENTRIES = Entries(
+    all=tuple(
+        Entry(name=name, target=f"ltunnel_{name}", distribution=name, version="1")
+        for name in ("transport_udp", "transport_marked", "cipher_chacha")
+    )
+)
+FLAG_OF = {flag.name.replace("-", "_"): flag for flag in FLAGS}
+
+
+def command_lines(document):
+    """Give the words of each command line, in blocks and in the text, that starts ltunnel."""
+    inline = re.findall(r"`(ltunnel [^`]+)`", document.text)
+    indented = [line.strip() for line in document.text.splitlines() if line.startswith("    ")]
+    for line in [*inline, *"\n".join([*document.blocks("sh"), *indented]).splitlines()]:
+        words = shlex.split(line, comments=True)
+        while words and re.fullmatch(r"[A-Z_]+=\S+", words[0]):
+            words.pop(0)
+        if words and words[0].rpartition("/")[2] == "ltunnel" and "..." not in line:
+            yield words[1:]
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_command_lines(name, document):
+    lines = list(command_lines(document(name)))
+    assert lines
+    for words in lines:
+        words = ["hub:9000" if word == "HUB:PORT" else word for word in words]
+        context = program.make_context("ltunnel", normalise(words))
+        rest = [*context._protected_args, *context.args]
+        if rest:
+            check_subcommand(context, rest)
+        elif not context.params.get("config"):
+            check_tunnel(context.params, words)
+
+
+def check_subcommand(context, rest):
+    command = program
+    while rest and isinstance(command, click.Group):
+        name, command, rest = command.resolve_command(context, rest)
+        assert command is not None, name
+    if rest or not any(parameter.required for parameter in command.params):  # else it is only mentioned by name
+        command.make_context(command.name, rest, parent=context)
+
+
+def check_tunnel(given, words):
+    overrides = {
+        FLAG_OF[name].field: value
+        for name, value in given.items()
+        if value not in (None, False) and FLAG_OF[name].field is not None
+    }
+    if "mode" in overrides:  # a whole command line, not a flag that is being explained
+        load(None, overrides, {}, entries=ENTRIES)
+    else:
+        assert words
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/guide.md"])
+@pytest.mark.parametrize("kind", ["json", "toml"])
+def test_configurations(name, kind, document, tmp_path):
+    blocks = document(name).blocks(f"{kind} config")
+    if name == "docs/guide.md" or kind == "json":
+        assert blocks
+    for block in blocks:
+        file = tmp_path / f"config.{kind}"
+        file.write_text(block)
+        file.chmod(0o600)
+        config = load(file, {}, {}, entries=ENTRIES)
+        assert config.model_fields_set - {"source", "remarks"} == set(
+            json.loads(block) if kind == "json" else tomllib.loads(block)
+        )
+        assert not config.notices()

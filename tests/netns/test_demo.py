@@ -1,0 +1,83 @@
+"""`make demo` as a newcomer runs it: it shows everything, and leaves nothing behind whenever it is stopped."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from lab import owner
+
+pytestmark = pytest.mark.netns
+
+ROOT = Path(__file__).parents[2]
+
+
+def start() -> subprocess.Popen[str]:
+    words = [sys.executable, "-m", "demo"]
+    return subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def left_behind(pid: int, born: str) -> list[str]:
+    """Return what a demo with this pid and start time has left: namespaces, folders, processes."""
+    mark = f"ltlab.{pid}.{born}."
+    folders = [str(path) for path in Path(tempfile.gettempdir()).glob(f"{mark}*")]
+    processes = []
+    for entry in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if mark.encode() in entry.read_bytes():
+                processes.append(entry.parent.name)
+        except OSError:
+            continue
+    return owner.namespaces(mark) + folders + processes
+
+
+def test_the_demo_shows_it_all() -> None:
+    began = time.monotonic()
+    demo = start()
+    born = owner.start_time(demo.pid) or ""
+    said, _ = demo.communicate(timeout=100)
+
+    assert demo.returncode == 0, said
+    assert time.monotonic() - began < 60
+    for word in ("handshake with hub", "alice → 10.0.0.3", "bob   → fd00::2", "Gbit/s", "it works"):
+        assert word in said, said
+    assert "\x1b" not in said  # no terminal, no control characters
+    assert left_behind(demo.pid, born) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_demo_leaves_nothing_behind(number: signal.Signals) -> None:
+    for _ in range(3):
+        demo = start()
+        born = owner.start_time(demo.pid) or ""
+        time.sleep(random.uniform(0.3, 8))
+        demo.send_signal(number)
+        if random.random() < 0.5:
+            time.sleep(0.05)
+            demo.send_signal(number)  # the impatient press twice
+        said, _ = demo.communicate(timeout=30)
+
+        assert demo.returncode == 130, said
+        assert "Traceback" not in said
+        assert left_behind(demo.pid, born) == []
+
+
+def test_a_killed_demo_takes_its_programs_along_and_the_next_one_sweeps() -> None:
+    demo = start()
+    born = owner.start_time(demo.pid) or ""
+    time.sleep(4)
+    os.kill(demo.pid, signal.SIGKILL)
+    demo.communicate(timeout=10)
+    namespaces = owner.namespaces(f"ltlab.{demo.pid}.{born}.")
+    assert namespaces
+    assert [pid for name in namespaces for pid in owner.processes_in(name)] == []
+
+    owner.sweep()
+
+    assert left_behind(demo.pid, born) == []
