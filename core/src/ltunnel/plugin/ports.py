@@ -88,6 +88,8 @@ class RawPort(Port, Protocol):
     virtio-net header means anything to the transport. Only packets for this host, in the protocol and to one of the
     numbers, are delivered, no IP fragments. Link-layer padding may follow: the packet ends where its IP header says.
     Nothing else is checked: addresses, options, flags, even checksums that the kernel did not verify are as they came.
+    Once something has arrived the runtime calls again until `recv` has raised `BlockingIOError`, so a transport may
+    work off one packet before it asks for the next.
     """
 
     numbers: Sequence[int]

@@ -7,6 +7,7 @@ and TUN devices in place of the runtime's. `Script` says what happens when. The 
 """
 
 from ltunnel.testing.clock import FakeClock
+from ltunnel.testing.conntrack import StrictFirewall
 from ltunnel.testing.datagrams import Fate, Packet, TraceEntry
 from ltunnel.testing.host import Host
 from ltunnel.testing.links import GilbertElliott, Link, Quality
@@ -14,7 +15,9 @@ from ltunnel.testing.nat import Dependence, Firewall, Nat, PortChoice
 from ltunnel.testing.network import Network, Router
 from ltunnel.testing.nodes import PortSettings, SimNode
 from ltunnel.testing.ports import SimUdpPort
+from ltunnel.testing.raw import SimRawPort
 from ltunnel.testing.script import Script
+from ltunnel.testing.segments import Segment
 from ltunnel.testing.stream import SimStreamPort
 from ltunnel.testing.traffic import Pings, Transfer
 from ltunnel.testing.tun import SimTun
@@ -37,10 +40,13 @@ __all__ = [
     "Quality",
     "Router",
     "Script",
+    "Segment",
     "SimNode",
+    "SimRawPort",
     "SimStreamPort",
     "SimTun",
     "SimUdpPort",
+    "StrictFirewall",
     "TraceEntry",
     "Transfer",
     "World",

@@ -95,13 +95,16 @@ class Host(Device):
         self._bound = {key: owner for key, owner in self._bound.items() if owner is not receiver}
 
     def send(self, source: tuple[str | None, int], destination: SimEndpoint, payload: bytes,
-             protocol: int = UDP) -> bool:  # fmt: skip
-        """Send a packet. A source address of None is chosen here. False when there is no way out."""
+             protocol: int = UDP, *, kind: type[Packet] = Packet) -> bool:  # fmt: skip
+        """Send a packet. A source address of None is chosen here. False when there is no way out.
+
+        `kind` is the class of the packet, for those whose payload has a known layout.
+        """
         target = (canonical(destination[0]), destination[1])
         own = source[0] if source[0] is not None else self.source_for(target[0])
         if own is None:
             return False
-        packet = Packet((own, source[1]), target, payload, protocol)
+        packet = kind((own, source[1]), target, payload, protocol)
         if target[0] in self.addresses:
             self.network.at(self.network.clock.now, lambda: self._deliver(packet))
             return True

@@ -13,6 +13,7 @@ from ltunnel.plugin import PortKind, PortSpec, Transport, TransportContext
 from ltunnel.testing.host import Host
 from ltunnel.testing.links import Link
 from ltunnel.testing.ports import SimUdpPort
+from ltunnel.testing.raw import SimRawPort
 from ltunnel.testing.stream import SimStreamPort
 from ltunnel.testing.tun import SimTun
 
@@ -25,7 +26,7 @@ _TURNS = 10_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PortSettings:
-    """How the ports of a machine receive; see `SimUdpPort` and, for `queue`, `SimStreamPort`."""
+    """How the ports of a machine receive; see `SimUdpPort`, `SimRawPort` and, for `queue`, `SimStreamPort`."""
 
     gro: bool = True
     gro_limit: int = 64
@@ -50,7 +51,7 @@ class SimNode:
         self.port_settings = ports
         self.node: Node | None = None
         """The running program; None when it does not run."""
-        self.ports: list[list[SimUdpPort | SimStreamPort]] = []
+        self.ports: list[list[SimUdpPort | SimRawPort | SimStreamPort]] = []
         """By transport."""
         self.events: list[tuple[float, Event]] = []
         """All that the program has told, with the time."""
@@ -171,13 +172,12 @@ class SimNode:
                 return
         raise RuntimeError(f"{self.name} says again and again that more may wait")
 
-    def _open(self, spec: PortSpec) -> SimUdpPort | SimStreamPort:
+    def _open(self, spec: PortSpec) -> SimUdpPort | SimRawPort | SimStreamPort:
         settings = self.port_settings
         if spec.kind is PortKind.STREAM:
             return SimStreamPort(self.host, spec, queue=settings.queue)
-        return SimUdpPort(
-            self.host, spec, gro=settings.gro, gro_limit=settings.gro_limit, buffer=settings.buffer
-        )  # fmt: skip
+        kind = SimRawPort if spec.kind is PortKind.RAW else SimUdpPort
+        return kind(self.host, spec, gro=settings.gro, gro_limit=settings.gro_limit, buffer=settings.buffer)
 
     def _take_events(self) -> None:
         assert self.node is not None

@@ -13,14 +13,14 @@ from ltunnel.testing.datagrams import TCP, UDP
 from ltunnel.testing.host import Host
 from ltunnel.testing.links import Quality
 from ltunnel.testing.ports import SimUdpPort
+from ltunnel.testing.raw import SimRawPort
 from ltunnel.testing.stream import SimStreamPort
 
 
 class TransportConformance(DescriptorConformance):
     """``class TestMine(TransportConformance): descriptor = ltunnel_transport()``.
 
-    Ports come from `open_port`. The simulator has UDP ports and streams; a transport over another kind overrides it
-    with ports of its own over the simulated host.
+    Ports come from `open_port`, simulated ones of every kind.
     """
 
     descriptor: ClassVar[TransportDescriptor]
@@ -32,7 +32,7 @@ class TransportConformance(DescriptorConformance):
         if spec.kind is PortKind.STREAM:
             random = self.make_random()
             return SimStreamPort(host, spec, chunk=None if gro else lambda: random.choice((1, 2, 3, 40, 1500)))
-        return SimUdpPort(host, spec, gro=gro)
+        return SimRawPort(host, spec, gro=gro) if spec.kind is PortKind.RAW else SimUdpPort(host, spec, gro=gro)
 
     def make_lab(self, *, gro: bool = True, **settings: Any) -> Lab:
         """Return a hub and a node."""
