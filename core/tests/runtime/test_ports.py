@@ -5,7 +5,7 @@ import pytest
 
 from ltunnel.errors import HostError
 from ltunnel.plugin import PortKind, PortSpec
-from ltunnel.runtime.ports import find_udp_holder, name_address, open_ports
+from ltunnel.runtime.ports import find_holder, name_address, open_ports
 
 
 def spec(host: str = "127.0.0.1", port: int = 0, kind: PortKind = PortKind.UDP) -> PortSpec:
@@ -26,9 +26,19 @@ def test_a_port_in_use_is_named_with_who_holds_it():
         number = holder.getsockname()[1]
         with pytest.raises(HostError) as caught:
             open_ports([spec(port=number)], "transport_udp")
-    assert f"127.0.0.1:{number} is in use by" in str(caught.value)
+    assert f"UDP port 127.0.0.1:{number} is in use by" in str(caught.value)
     assert f"(pid {os.getpid()})" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_tcp_port_in_use_is_named_with_who_listens_there():
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        number = holder.getsockname()[1]
+        wanted = PortSpec(kind=PortKind.STREAM, host="127.0.0.1", port=number, extra={"listen": True})
+        with pytest.raises(HostError) as caught:
+            open_ports([wanted], "transport_tls")
+    assert f"TCP port 127.0.0.1:{number} is in use by" in str(caught.value)
+    assert f"(pid {os.getpid()})" in str(caught.value)
 
 
 def test_what_was_opened_before_a_failure_is_closed():
@@ -46,12 +56,13 @@ def test_an_address_of_another_machine_is_explained():
 
 
 def test_a_kind_that_nobody_can_open_names_the_transport():
-    with pytest.raises(HostError, match=r"transport_odd asks for a port of kind stream"):
-        open_ports([spec(kind=PortKind.STREAM)], "transport_odd")
+    with pytest.raises(HostError, match=r"transport_odd asks for a port of kind raw"):
+        open_ports([spec(kind=PortKind.RAW)], "transport_odd")
 
 
 def test_nobody_holds_a_free_port():
-    assert find_udp_holder(0) is None
+    assert find_holder("UDP", 0) is None
+    assert find_holder("TCP", 0) is None
 
 
 def test_addresses_are_named_as_people_write_them():

@@ -115,7 +115,7 @@ def test_what_a_kernel_refuses():
         pair.port.recv(memoryview(bytearray(1000)), 0)
     with pytest.raises(OSError, match="in use"):
         SimUdpPort(pair.right, PortSpec(kind=PortKind.UDP, host="0.0.0.0", port=7))
-    with pytest.raises(ValueError, match="not tun ports"):
+    with pytest.raises(ValueError, match="not raw ports"):
         SimUdpPort(pair.right, PortSpec(kind=PortKind.RAW, host="", port=0))
 
 

@@ -10,8 +10,12 @@ from typing import Protocol
 
 from ltunnel.errors import HostError
 from ltunnel.plugin import Endpoint, Port, PortKind, PortSpec
+from ltunnel.runtime.stream import open_stream
 from ltunnel.runtime.udp import RECEIVE_BUFFER, open_udp
 from ltunnel.wire.text import escape
+
+_PROTOCOLS = {PortKind.UDP: "UDP", PortKind.STREAM: "TCP"}
+_TCP_LISTEN = "0A"  # state in /proc/net/tcp
 
 
 class OpenPort(Port, Protocol):
@@ -31,7 +35,7 @@ class OpenPort(Port, Protocol):
 def open_ports(specs: Sequence[PortSpec], owner: str, receive_buffer: int = RECEIVE_BUFFER) -> list[OpenPort]:
     """Open all ports that the transport `owner` asks for, in order, or none. Raises `HostError`.
 
-    `receive_buffer` is how many bytes the kernel keeps for each until they are read.
+    `receive_buffer` is how many bytes the kernel keeps for each UDP port until they are read; TCP's it sizes itself.
     """
     with ExitStack() as stack:
         ports: list[OpenPort] = []
@@ -44,27 +48,32 @@ def open_ports(specs: Sequence[PortSpec], owner: str, receive_buffer: int = RECE
 
 
 def _open(spec: PortSpec, owner: str, receive_buffer: int) -> OpenPort:
-    if spec.kind is not PortKind.UDP:
-        raise HostError(f"{owner} asks for a port of kind {spec.kind.value}, which this version cannot open")
     try:
-        return open_udp(spec.host, spec.port, dual_stack=spec.dual_stack, receive_buffer=receive_buffer)
+        match spec.kind:
+            case PortKind.UDP:
+                return open_udp(spec.host, spec.port, dual_stack=spec.dual_stack, receive_buffer=receive_buffer)
+            case PortKind.STREAM:
+                listen = bool(spec.extra.get("listen"))
+                return open_stream(spec.host, spec.port, listen=listen, dual_stack=spec.dual_stack)
+        raise HostError(f"{owner} asks for a port of kind {spec.kind.value}, which this version cannot open")
     except OSError as error:
         raise HostError(_explain(error, spec)) from None
 
 
 def _explain(error: OSError, spec: PortSpec) -> str:
-    where = name_address((spec.host, spec.port))
+    protocol, where = _PROTOCOLS[spec.kind], name_address((spec.host, spec.port))
     if error.errno == errno.EADDRINUSE:
-        holder = find_udp_holder(spec.port)
-        return f"UDP port {where} is in use{f' by {holder}' if holder else ''}: stop it, or listen on another port (-l)"
+        holder = find_holder(protocol, spec.port)
+        by = f" by {holder}" if holder else ""
+        return f"{protocol} port {where} is in use{by}: stop it, or listen on another port (-l)"
     if error.errno == errno.EADDRNOTAVAIL:
         return f"cannot listen on {where}: {spec.host} is not an address of this machine; 0.0.0.0 takes them all (-l)"
     if error.errno in (errno.EACCES, errno.EPERM):
         remedy = "run as root, give CAP_NET_BIND_SERVICE or take a port above 1023"
-        return f"no permission to listen on UDP port {where}: {remedy}"
+        return f"no permission to listen on {protocol} port {where}: {remedy}"
     if error.errno == errno.EAFNOSUPPORT:
         return f"cannot listen on {where}: this machine has no IPv6"
-    return f"cannot listen on UDP port {where}: {error.strerror}"
+    return f"cannot listen on {protocol} port {where}: {error.strerror}"
 
 
 def name_address(address: Endpoint) -> str:
@@ -73,17 +82,19 @@ def name_address(address: Endpoint) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def find_udp_holder(port: int) -> str | None:
-    """Name the process that holds a UDP port: ``dnsmasq (pid 812)``; None if /proc does not tell."""
+def find_holder(protocol: str, port: int) -> str | None:
+    """Name the process that holds a port, "UDP" or "TCP": ``dnsmasq (pid 812)``; None if /proc does not tell."""
     inodes = set()
-    for table in ("/proc/net/udp", "/proc/net/udp6"):
+    for version in ("", "6"):
+        table = f"/proc/net/{protocol.lower()}{version}"
         try:
             lines = Path(table).read_text(encoding="ascii").splitlines()[1:]
         except OSError:
             continue
         for line in lines:  # sl local_address rem_address st tx:rx tr:when retrnsmt uid timeout inode ...
             columns = line.split()
-            if int(columns[1].rpartition(":")[2], 16) == port:
+            listens = protocol == "UDP" or columns[3] == _TCP_LISTEN
+            if listens and int(columns[1].rpartition(":")[2], 16) == port:
                 inodes.add(f"socket:[{columns[9]}]")
     if not inodes:
         return None
