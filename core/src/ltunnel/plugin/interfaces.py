@@ -91,19 +91,31 @@ class Aead(Protocol):
 
 
 class FecCode(Protocol):
-    """A systematic erasure code for groups of `k` data rows and `m` parity rows of equal length."""
+    """A systematic erasure code for groups of `k` data rows and `m` parity rows of equal length.
+
+    A group may be closed with fewer than `k` data rows. It is then *shortened*: it counts as one whose other data rows,
+    those behind, are all zero.
+
+    Arrays are numpy arrays of uint8. Rows may lie apart in a larger array; the bytes of one row are contiguous.
+    """
 
     k: int
     m: int
 
     def encode(self, rows: Any, parity: Any) -> None:
-        """Compute parity: `rows` is a (k, L) uint8 array, `parity` a (m, L) uint8 array that is filled."""
+        """Compute parity: `rows` is an (n, L) array, `parity` a (m, L) array that is filled; 1 <= n <= k and 1 <= L.
+
+        ``n < k`` encodes a shortened group and gives the same parity as `rows` with ``k - n`` rows of zeros behind
+        them; a code should not spend time on those. `rows` is not changed and does not overlap with `parity`.
+        """
         ...
 
     def recover(self, rows: Any, present: Sequence[bool]) -> bool:
         """Restore missing data rows in place.
 
-        `rows` is a (k + m, L) uint8 array, data first; ``present[i]`` says whether row i arrived. False when the rows
-        present do not determine the missing ones; `rows` is then unchanged.
+        `rows` is a (k + m, L) array, data first; ``present[i]`` says whether row i arrived. Of a shortened group the
+        data rows that were never used are zero and present. What stands in a missing row is undefined. False when the
+        rows present do not determine the missing data rows; `rows` is then unchanged. Of missing parity rows nothing
+        is promised.
         """
         ...
