@@ -30,7 +30,7 @@ class FakeControl:
     def forget_binding(self, who: str, now: float) -> Binding | None:
         return ALICE if who == "alice" else None
 
-    def forget_pin(self, name: str) -> bool:
+    def forget_pin(self, name: str, now: float) -> bool:
         return self.pins.pop(name, None) is not None
 
 

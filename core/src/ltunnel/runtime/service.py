@@ -163,7 +163,7 @@ class Service:
         return {"forgotten": binding.to_dict()}
 
     def _forget_pin(self, name: str, now: float) -> dict[str, Any]:
-        if not self.node.control.forget_pin(name):
+        if not self.node.control.forget_pin(name, now):
             raise HostError(f"no server is pinned as {escape(name)}")
         self._after_order(now)
         return {"forgotten": name}
