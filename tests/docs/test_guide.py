@@ -70,7 +70,9 @@ def test_defaults_that_are_made(guide):
     assert table["tunnel_addr"][1] == f"{written(str(hub.tunnel_addr[0]))} on a server"
     keyed = Config.model_validate({"mode": Mode.SERVER, "key": "x"})
     assert table["cipher"][1] == f"{written(keyed.cipher)}, without a key {written(hub.cipher)}"
-    assert table["name"][1] == "the host's name"
+    assert table["name"][1] == "the host's name, on a client with its address"
+    client = {"mode": Mode.CLIENT, "remote_addr": "h:1", "tunnel_addr": "10.0.0.2/24"}
+    assert Config.model_validate(client).name == f"{hub.name}-10.0.0.2"
 
 
 def test_flags_that_are_no_field(guide):

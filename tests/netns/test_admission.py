@@ -16,9 +16,7 @@ def reaches(host: Host, address: str, *options: str) -> bool:
 
 
 def count_from_hub(network: Network) -> None:
-    network.hub.host.nft(
-        "table inet watch { chain out { type filter hook output priority 0; oifname eth0 counter\n}\n}"
-    )
+    network.hub.host.nft("table ip watch { chain out { type filter hook output priority 0; oifname eth0 counter\n}\n}")
 
 
 def packets_from_hub(network: Network) -> int:

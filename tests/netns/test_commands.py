@@ -26,7 +26,9 @@ class Place:
         self.env = {"LTUNNEL_STATE_DIR": str(host.folder / "state"), "NO_COLOR": "1"}
 
     def start(self, *words: str, **env: str) -> Program:
-        return self.host.start("ltunnel", [PROGRAM, *words], self.env | env)
+        # Each machine has a host name of its own, as machines have.
+        named = ["unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', self.host.name]
+        return self.host.start("ltunnel", [*named, PROGRAM, *words], self.env | env)
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         return self.host.run(PROGRAM, *words, check=False, env={**os.environ, **self.env})
@@ -149,7 +151,8 @@ def test_status_tells_of_the_node_and_of_every_peer(lab: Lab) -> None:
 
     assert {field: type(status[field]) for field in FIELDS} == FIELDS
     assert len(status["peers"]) == 2
-    for number, peer in enumerate(status["peers"]):
+    peers = sorted(status["peers"], key=lambda peer: str(peer["name"]))
+    for number, peer in enumerate(peers):
         assert {field: type(peer[field]) for field in PEER_FIELDS} == PEER_FIELDS
         assert peer["name"] == f"node{number}"
         assert set(peer["addresses"]) == {network.inner(number), network.inner6(number)}
@@ -158,8 +161,8 @@ def test_status_tells_of_the_node_and_of_every_peer(lab: Lab) -> None:
         assert peer["state"] == "established"
         assert re.fullmatch(r"[0-9a-f]{64}", peer["key"])
     assert before is not None
-    assert status["peers"][0]["rx_bytes"] - before["rx_bytes"] >= size
-    assert status["peers"][0]["tx_bytes"] - before["tx_bytes"] >= size
+    assert peers[0]["rx_bytes"] - before["rx_bytes"] >= size
+    assert peers[0]["tx_bytes"] - before["tx_bytes"] >= size
     assert network.hub.status()["key_check"] == network.nodes[1].status()["key_check"]
 
 

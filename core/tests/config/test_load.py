@@ -274,3 +274,13 @@ def test_options_of_plugins_that_are_not_selected_have_a_notice(write: Write) ->
 )  # fmt: skip
 def test_what_is_not_in_effect_is_said(write: Write, fields: Mapping[str, Any], notices: tuple[str, ...]) -> None:
     assert load(write(fields), {}, {}).notices() == notices
+
+
+def test_names_differ_where_host_names_do_not(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: "vm")
+    assert load(write({}), {}, {}).name == "vm"
+    assert load(write({**CLIENT, "tunnel_addr": "10.0.0.7/24"}), {}, {}).name == "vm-10.0.0.7"
+    monkeypatch.setattr("socket.gethostname", lambda: "ä" * 64)
+    name = load(write({**CLIENT, "tunnel_addr": "fd00::7/64"}), {}, {}).name
+    assert name.endswith("-fd00::7")
+    assert len(name.encode()) <= 63

@@ -7,8 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from ltunnel.constants import HEADROOM
+from ltunnel.data.grid import Arena
+from ltunnel.data.records import PartGrid, RecordSealer
+from ltunnel.session import Epoch
 from ltunnel.testing import packets
 from ltunnel.wire.types import FrameType
+from ltunnel_crypto_aesgcm import AesGcm
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "wire-format.md"
 
@@ -50,6 +55,46 @@ def test_rows(opened):
 def test_bundle(opened):
     (frame,) = opened(datagrams())
     assert frame[1] + bytes((frame[0],)) == example("bundle")
+
+
+def key() -> bytes:
+    """The key of the examples, from the node to the hub: the first half of its block."""
+    return example("keys")[:32]
+
+
+def sealed(net, plaintext: bytes, size: int) -> list[bytes]:
+    """The datagrams of a record with a plaintext, after five others."""
+    peer = net.pair()[0].peer(net.pair()[1], 1, is_hub=False)
+    epoch = Epoch(
+        peer, local_index=0x0A0B0C, remote_index=0x0D0E0F, sealer=AesGcm(key()), opener=AesGcm(key()), created=0.0,
+        initiator=True,
+    )  # fmt: skip
+    epoch.take(5)
+    out = Arena(HEADROOM + 65_600)
+    end = RecordSealer(out).seal(epoch, memoryview(plaintext), PartGrid(out, size, 0), size)
+    sent = bytes(out.view[HEADROOM:end])
+    return [sent[at : at + 12 + size] for at in range(0, len(sent), 12 + size)]
+
+
+def test_record(net):
+    datagrams = sealed(net, example("super"), 40)
+    assert [datagram.hex(" ") for datagram in datagrams] == [
+        example("record-first").hex(" "), example("record-last").hex(" ")
+    ]  # fmt: skip
+
+
+def test_super(net, monkeypatch):
+    sealed_plaintexts = []
+    left, _ = net.pair()
+    net.use_records(left)
+    (peer,) = set(left.fib._hosts.values())
+    monkeypatch.setattr(
+        RecordSealer, "seal", lambda _self, _epoch, plain, *_: sealed_plaintexts.append(bytes(plain)) or HEADROOM + 1
+    )
+    peer.mtu = 576
+    left.tun.inject(packets.tcp("10.0.0.1", "10.0.0.2", 1, 2, b"ABCDEFGHIJ", seq=3, ack=4, ident=5), gso_size=8)
+    left.pump()
+    assert sealed_plaintexts[0].hex(" ") == example("super").hex(" ")
 
 
 @pytest.mark.parametrize("gso_size", [8, None])

@@ -30,7 +30,7 @@ class FakeControl:
     def forget_binding(self, who: str, now: float) -> Binding | None:
         return ALICE if who == "alice" else None
 
-    def forget_pin(self, name: str) -> bool:
+    def forget_pin(self, name: str, now: float) -> bool:
         return self.pins.pop(name, None) is not None
 
 
@@ -247,3 +247,24 @@ def test_a_device_that_is_gone_ends_the_run_with_a_word(around):
         around.service.run()
     around.loop.watch(around.tun.fd, gone)  # nothing stayed watched
     around.loop.unwatch(around.tun.fd)
+
+
+def test_a_mistake_on_a_packet_costs_the_packet(around):
+    secret = b"what was in the packet"
+
+    def trip(index: int, port: object, now: float) -> bool:
+        port.recv(memoryview(bytearray(70_000)), 0)
+        around.node.calls.append("port")
+        if around.node.calls.count("port") == 3:
+            around.loop.stop()
+        raise ValueError(secret)
+
+    around.node.handle_port = trip
+    for _ in range(3):
+        around.port.send(memoryview(bytearray(5)), 0, 5, 5, around.port.local)
+    around.service.run()
+    assert around.node.calls == ["start", "port", "port", "port", "stop"]
+    (told,) = [event for event in around.logged if event.name == "internal-error"]
+    assert "ValueError at test_service.py:" in told.text
+    assert secret.decode() not in str(told)
+    assert around.service.status(0.0)["internal_errors"] == 3

@@ -18,13 +18,33 @@ from ltunnel.keys.identity import Identity
 from ltunnel.keys.noise import HandshakeState, protocol_name
 from ltunnel.keys.psk import derive_keys, format_key
 from ltunnel.wire import messages
-from ltunnel.wire.frames import Bye, ByeCode, Deny, DenyCode, PeerEntry, Peers, Ping, Pong, Routes, Welcome, parse_frame
+from ltunnel.wire.frames import (
+    Bye,
+    ByeCode,
+    Deny,
+    DenyCode,
+    PeerEntry,
+    Peers,
+    Ping,
+    Pong,
+    Report,
+    Routes,
+    Welcome,
+    parse_frame,
+)
 from ltunnel.wire.messages import PROLOGUE, Confirm, Cookie, Init, Resp, Time, cipher_mark
 from ltunnel.wire.payloads import ConfirmPayload, InitPayload, RespPayload, stack_fingerprint
 from ltunnel.wire.types import FrameType, MessageType
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "wire-format.md"
-DATA_PATH = {"row-first", "row-last", "bundle"}  # held against the data path, in its tests
+DATA_PATH = {
+    "row-first",
+    "row-last",
+    "bundle",
+    "record-first",
+    "record-last",
+    "super",
+}  # held against the data path, in its tests
 BLOCKS = re.compile(r"^```golden (\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 STACK = ("cipher=AESGCM",)
@@ -132,6 +152,7 @@ FRAMES: dict[str, Any] = {
     ),
     "ping": Ping(b"token123", padding=4),
     "pong": Pong(b"token123", padding=4),
+    "report": Report(4096, 4094),
     "welcome": Welcome(
         name="hub",
         mtu=1400,

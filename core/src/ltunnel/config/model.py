@@ -44,10 +44,13 @@ class Mode(Enum):
     CLIENT = "client"
 
 
-def _own_name() -> str:
-    """Return the machine's name, cut to what a name may be."""
-    name = socket.gethostname().encode(errors="replace")[:NAME_LIMIT].decode(errors="ignore").strip()
-    return name if valid_name(name) else "unnamed"
+def _own_name(data: dict[str, Any]) -> str:
+    """Return the host name, on a node with its address: names must differ, those of clones and namespaces do not."""
+    addresses = data.get("tunnel_addr")
+    suffix = f"-{addresses[0].ip}" if addresses and data.get("mode") is Mode.CLIENT else ""
+    room = NAME_LIMIT - len(suffix)
+    name = socket.gethostname().encode(errors="replace")[:room].decode(errors="ignore").strip()
+    return (name if valid_name(name) else "unnamed") + suffix
 
 
 def _tunnel_default(data: dict[str, Any]) -> tuple[TunnelAddress, ...]:
@@ -78,7 +81,10 @@ class Config(BaseModel):
     key: SecretStr | None = Field(None, description="the network's key, from `ltunnel genkey`, or a passphrase")
     key_file: str | None = Field(None, description="file that holds the key, readable by its owner alone")
     network: _Name = Field("ltunnel", description="name of the network, equal on all its machines")
-    name: _Name = Field(default_factory=_own_name, description="name of this machine, for people")
+    name: _Name = Field(
+        default_factory=_own_name,
+        description="name of this machine, for people; by default its host name, on a client with its address",
+    )
 
     mtu: _Int = Field(DEFAULT_MTU, ge=MIN_MTU_IPV4, le=MAX_MTU, description="largest packet inside the tunnel, at most")
     tun_name: Annotated[str, PlainValidator(read_device_name)] = Field("ltun0", description="name of the TUN device")
@@ -90,7 +96,6 @@ class Config(BaseModel):
     client_isolation: bool = Field(False, description="clients reach the server, but not each other")
     timeout: _Seconds = Field(30.0, description="seconds of silence after which a peer is gone")
     keepalive: _Seconds = Field(10.0, description="seconds of silence after which a sign of life is sent")
-    accept_routes: bool = Field(False, description="take routes that the server announces")
 
     transport: _PluginNames = Field(("transport_udp",), description="transport plugins, the preferred one first")
     cipher: _PluginName = Field(

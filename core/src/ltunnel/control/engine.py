@@ -161,11 +161,13 @@ class Control:
         """On a hub: give a node's address and name free, by name, address or key in hex; None if there is none."""
         return None if self._hub_side is None else self._hub_side.forget(who, now)
 
-    def forget_pin(self, name: str) -> bool:
-        """On a node: trust the next hub under this `pin_name`; False if none was pinned."""
+    def forget_pin(self, name: str, now: float) -> bool:
+        """On a node: trust the next hub under this `pin_name`, at once if one was refused; False if none was pinned."""
         if self._node_side is None or not self._node_side.pins.forget(name):
             return False
         self._ctx.emit("pins", f"the key of {name} is forgotten", name=name)
+        if self._node_side.session.state is State.DENIED:
+            self._ctx.timers.set(Timer.RETRY, self._node_side.session, now)
         return True
 
     # ---------------------------------------------------------------- the network

@@ -137,7 +137,7 @@ class HubSide:
         ctx = self._p.ctx
         why = None
         if not ctx.settings.accept_routes:
-            why = "the hub does not accept routes (accept_routes is off)"
+            why = "the hub accepts none"
         elif any(_overlap(network, own.network) for own in ctx.settings.addresses):
             why = "it overlaps the tunnel's own network"
         else:

@@ -6,14 +6,17 @@ inner destination; for a node everything that its hub sends is its own.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from ltunnel.constants import BUNDLE_ENTRY
 from ltunnel.data.grid import Arena
-from ltunnel.data.inet import UDP, packet_length
+from ltunnel.data.inet import packet_length
 from ltunnel.data.local import Local, source
 from ltunnel.data.outbound import Outbound
 from ltunnel.data.plain import complete
 from ltunnel.data.refuse import Refusals
 from ltunnel.data.segments import Trailer, fit, read_super, sane, virtio_of
-from ltunnel.data.udp_runs import join, run_length
+from ltunnel.data.udp_runs import Run, find_run
 from ltunnel.data.virtio import GSO_UDP_L4, NEEDS_CSUM, NO_OFFLOAD, VNET, VNET_SIZE, TunPort
 from ltunnel.plugin import Buffer
 from ltunnel.session import Drop, Peer, Stats
@@ -91,37 +94,50 @@ class Delivery:
 
     def bundles(self, peer: Peer, length: int, count: int, now: float) -> None:
         """Deliver the packets of `count` bundles of `length` bytes each."""
-        data, view = self.arena.data, self.arena.view
-        stats, hosts, trusted = peer.stats, peer.hosts, peer.is_hub
-        spans = []
-        total = 0
-        for end in range(length, count * length + 1, length):
-            at = end - length
-            while at < end:
-                ip = at + VNET_SIZE
-                size = packet_length(data, ip, end - 1)
-                if not size or data[at + 1] or (data[at] & NEEDS_CSUM and not _bounded(data, at, size)):
-                    stats.drop(Drop.MALFORMED)
-                    break
-                if trusted or (address := source(data, ip)) in hosts or peer.owns(address):
-                    data[at] &= NEEDS_CSUM
-                    spans.append((at, ip + size))
-                    total += size
-                else:
-                    stats.drop(Drop.SOURCE)
-                at = ip + size + 1
-        stats.rx_packets += len(spans)
-        stats.rx_bytes += total
-        if not self._forwards:
-            self._to_tun(spans)
-            return
-        own = []
-        for at, stop in spans:
-            if self._local.owns(data, at + VNET_SIZE):
-                own.append((at, stop))
+        data, stats, hosts, trusted = self.arena.data, peer.stats, peer.hosts, peer.is_hub
+        spans: list[tuple[int, int]] = []
+        at, total = 0, count * length
+        while at < total:
+            run = find_run(self.arena, at, length, total) if self._uso else None
+            if run is not None:
+                self._packets(peer, spans, now)
+                spans.clear()
+                self._run(peer, run, now)
+                at += run.size
+                continue
+            ip, end = at + VNET_SIZE, at - at % length + length
+            size = packet_length(data, ip, end - 1)
+            if not size or data[at + 1] or (data[at] & NEEDS_CSUM and not _bounded(data, at, size)):
+                stats.drop(Drop.MALFORMED)
+                at = end
+                continue
+            if trusted or (address := source(data, ip)) in hosts or peer.owns(address):
+                data[at] &= NEEDS_CSUM
+                spans.append((at, ip + size))
             else:
+                stats.drop(Drop.SOURCE)
+            at = ip + size + 1
+        self._packets(peer, spans, now)
+
+    def _run(self, peer: Peer, run: Run, now: float) -> None:
+        """Deliver datagrams of one UDP flow as one super-packet."""
+        if not peer.is_hub and not peer.owns(source(run.header, 0)):
+            peer.stats.drop(Drop.SOURCE, run.packets)
+            return
+        peer.stats.rx_packets += run.packets
+        peer.stats.rx_bytes += run.size - BUNDLE_ENTRY * run.packets
+        self._pass_on(peer, run.parts, run.header, GSO_UDP_L4, run.packets, now)
+
+    def _packets(self, peer: Peer, spans: Sequence[tuple[int, int]], now: float) -> None:
+        """Deliver packets one by one; each span begins with the virtio-net header."""
+        data, view, write = self.arena.data, self.arena.view, self._write
+        for at, stop in spans:
+            peer.stats.rx_bytes += stop - at - VNET_SIZE
+            if self._forwards and not self._local.owns(data, at + VNET_SIZE):
                 self._forward(peer, (view[at:stop],), data, at + VNET_SIZE, now)
-        self._to_tun(own)
+            elif not write((view[at:stop],)):
+                self._stats.drop(Drop.TUN)
+        peer.stats.rx_packets += len(spans)
 
     def flush(self, now: float) -> None:
         """Send what was forwarded since the last call."""
@@ -149,23 +165,6 @@ class Delivery:
         for packet in complete(parts):
             taken &= self._write((NO_OFFLOAD, packet))
         return taken
-
-    def _to_tun(self, spans: list[tuple[int, int]]) -> None:
-        """Write packets; neighbours that are one UDP flow's equal datagrams go as one super-packet."""
-        view, data, write = self.arena.view, self.arena.data, self._write
-        at, count = 0, len(spans)
-        while at < count:
-            start, stop = spans[at]
-            if self._uso and at + 1 < count and data[start + VNET_SIZE + 9] == UDP and data[start + VNET_SIZE] == 0x45:
-                length = run_length(data, spans, at)
-                if length > 1:
-                    if not write(join(view, spans, at, length)):
-                        self._stats.drop(Drop.TUN, length)
-                    at += length
-                    continue
-            if not write((view[start:stop],)):
-                self._stats.drop(Drop.TUN)
-            at += 1
 
 
 def _bounded(data: bytearray, at: int, size: int) -> bool:

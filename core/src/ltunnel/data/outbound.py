@@ -186,6 +186,7 @@ class Outbound:
         if not staging.pos:
             return
         groups = staging.groups
+        staging.clear()  # first, so that nothing is staged twice whatever happens; the bytes stay until new ones come
         if len(groups) == 1:
             for peer, spans in groups.items():
                 self._send_bundles(staging.arena, spans, peer, now)
@@ -200,7 +201,6 @@ class Outbound:
                     moved.append((pos, end))
                     pos = end
                 self._send_bundles(scratch, moved, peer, now)
-        staging.clear()
 
     def _send_bundles(self, arena: Arena, spans: list[tuple[int, int]], peer: Peer, now: float) -> None:
         """Join neighbouring packets into bundles, seal them, and send runs of equal datagrams with one call each."""

@@ -1,75 +1,75 @@
-"""Datagrams of one UDP flow joined into one super-packet for the TUN device: one system call instead of dozens.
+"""Datagrams of one UDP flow joined into one super-packet: one system call instead of dozens, on a hub one next hop.
 
-Joined are neighbours with equal addresses, ports, lengths and type of service, whose checksum the receiving kernel
-shall take from the pseudo-header (NEEDS_CSUM); the last may be shorter. The kernel cuts them again at the socket (or
-hands them over whole to one that asked for UDP_GRO).
+Joined are neighbours in a bundle with equal headers (but for the IPv4 identification) and lengths, whose checksum the
+receiving kernel shall take from the pseudo-header (NEEDS_CSUM). The kernel cuts them again at the socket, or hands them
+over whole to one that asked for UDP_GRO. Neighbours of equal length are a grid, so they are compared all at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from struct import Struct
+from typing import NamedTuple
 
+import numpy as np
+
+from ltunnel.constants import BUNDLE_ENTRY
+from ltunnel.data.grid import Arena
 from ltunnel.data.inet import UDP, fold, seal_ipv4
 from ltunnel.data.virtio import GSO_UDP_L4, NEEDS_CSUM, VNET, VNET_SIZE
 from ltunnel.plugin import Buffer
 
+SHORTEST = 4
+"""Fewer packets are cheaper one by one."""
+
 _LIMIT = 64  # UDP_MAX_SEGMENTS of older kernels
+_LONGEST = 65_000
 _HEADERS = 28
 _H = Struct(">H")
+_ADDRESSES = Struct(">4H")
+# Columns of virtio-net header, IPv4 and UDP header that must agree, and the frame type behind the packet.
+_EQUAL = np.array([*range(14), *range(16, 20), *range(22, VNET_SIZE + _HEADERS), -1])
 
 
-def run_length(data: bytearray, spans: Sequence[tuple[int, int]], at: int) -> int:
-    """How many packets from `at` on can be joined; 1 when none."""
-    start, stop = spans[at]
-    size = stop - start
-    if not _joinable(data, start, size):
-        return 1
-    service, key = data[start + 11], data[start + 22 : start + 34]
-    total = size - VNET_SIZE
-    count = 1
-    for begin, end in spans[at + 1 : at + _LIMIT]:
-        length = end - begin
-        total += length - VNET_SIZE - _HEADERS
-        if (
-            length > size
-            or total > 65_000
-            or data[begin + 22 : begin + 34] != key
-            or data[begin + 11] != service
-            or not _joinable(data, begin, length)
-        ):
-            break
-        count += 1
-        if length < size:
-            break
-    return count
+class Run(NamedTuple):
+    """A super-packet that stands for `packets` entries, `size` bytes all together."""
+
+    packets: int
+    size: int
+    header: bytearray
+    parts: tuple[bytes, bytearray, Buffer]
 
 
-def _joinable(data: bytearray, start: int, size: int) -> bool:
-    """IPv4 without options or fragments, UDP, checksum left to the kernel, UDP length right, not empty."""
-    ip = start + VNET_SIZE
-    length = size - VNET_SIZE - 20
-    return (
-        data[start] == NEEDS_CSUM
-        and data[ip] == 0x45
-        and data[ip + 9] == UDP
-        and not data[ip + 6] & 0x3F
-        and not data[ip + 7]
-        and length > 8
-        and data[ip + 24] << 8 | data[ip + 25] == length
-    )
+def find_run(arena: Arena, at: int, bundle: int, end: int) -> Run | None:
+    """Join the entries from `at` on as far as they are alike; None when few are.
 
-
-def join(view: Buffer, spans: Sequence[tuple[int, int]], at: int, count: int) -> list[Buffer | bytes | bytearray]:
-    """Return the parts of the super-packet that stands for `count` packets from `at` on."""
-    start, stop = spans[at]
-    header = bytearray(view[start + VNET_SIZE : start + VNET_SIZE + _HEADERS])
-    payloads = [view[begin + VNET_SIZE + _HEADERS : end] for begin, end in spans[at : at + count]]
-    total = 8 + sum(map(len, payloads))
+    Bundles of `bundle` bytes stand back to back from 0 to `end`; a run goes on into the next where they hold nothing
+    but entries of its length.
+    """
+    data = arena.data
+    if end - at < SHORTEST * (_HEADERS + BUNDLE_ENTRY) or data[at] != NEEDS_CSUM or data[at + 1]:
+        return None
+    ip = at + VNET_SIZE
+    if data[ip] != 0x45 or data[ip + 9] != UDP or data[ip + 6] & 0x3F or data[ip + 7]:
+        return None
+    length = data[ip + 2] << 8 | data[ip + 3]
+    slot, payload = length + BUNDLE_ENTRY, length - _HEADERS
+    if bundle % slot or at % bundle % slot:
+        end = at - at % bundle + bundle
+    count = min((end - at) // slot, _LIMIT, _LONGEST // payload) if payload > 0 else 0
+    if count < SHORTEST or data[ip + 24] << 8 | data[ip + 25] != payload + 8:
+        return None
+    grid = arena.array[at : at + count * slot].reshape(count, slot)
+    alike = (grid[:, _EQUAL] == grid[0, _EQUAL]).all(axis=1)
+    if not alike.all():
+        count = int(alike.argmin())
+        if count < SHORTEST:
+            return None
+    total = 8 + count * payload
+    header = data[ip : ip + _HEADERS]
     header[2:4] = _H.pack(20 + total)
     seal_ipv4(header)
     header[24:26] = _H.pack(total)
-    addresses = Struct(">4H").unpack_from(header, 12)
-    header[26:28] = _H.pack(fold(sum(addresses) + UDP + total))
-    virtio = VNET.pack(NEEDS_CSUM, GSO_UDP_L4, _HEADERS, stop - start - VNET_SIZE - _HEADERS, 20, 6)
-    return [virtio, header, *payloads]
+    header[26:28] = _H.pack(fold(sum(_ADDRESSES.unpack_from(header, 12)) + UDP + total))
+    virtio = VNET.pack(NEEDS_CSUM, GSO_UDP_L4, _HEADERS, payload, 20, 6)
+    payloads = np.ascontiguousarray(grid[:count, VNET_SIZE + _HEADERS : -1]).data.cast("B")
+    return Run(count, count * slot, header, (virtio, header, payloads))

@@ -49,6 +49,7 @@ def _peer(
         "last_seen": _ago(peer.last_rx if peer.last_rx >= 0 else None, now),
         "rtt_ms": round(peer.rtt * 1000, 3) if peer.rtt is not None else None,
         "loss": peer.quality.loss,
+        "records": peer.quality.clean(now),
         "mtu": peer.mtu,
         "datagrams_sealed": epoch.counter if epoch else 0,
         "rx_bytes": peer.stats.rx_bytes,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -15,12 +16,13 @@ from ltunnel.errors import HostError
 from ltunnel.node import Node
 from ltunnel.runtime.hub_address import HubAddress
 from ltunnel.runtime.log import Log
-from ltunnel.runtime.loop import Loop
+from ltunnel.runtime.loop import Handler, Loop
 from ltunnel.runtime.ports import OpenPort, name_address
 from ltunnel.runtime.tun import Tun
 from ltunnel.wire.text import escape
 
 _RETRY_SAVE = 30.0
+_TELL_AGAIN = 60.0
 
 Save = Callable[[], None]
 
@@ -53,12 +55,15 @@ class Service:
         self._warnings = list(warnings)
         self._unsaved: dict[str, float] = {}  # name of an event -> when to try again
         self._started = 0.0
+        self._stumbles = 0
+        self._tell_stumble = float("-inf")
 
     def run(self) -> None:
         """Start the node, serve, and say goodbye to its peers. Raises `HostError` when the device is taken away."""
-        watched = [(self._tun.fileno(), self.node.handle_tun)]
+        watched = [(self._tun.fileno(), self._guarded(self.node.handle_tun))]
         for index, ports in enumerate(self._ports):
-            watched += [(port.fileno(), partial(self.node.handle_port, index, port)) for port in ports]
+            handlers = [(port.fileno(), partial(self.node.handle_port, index, port)) for port in ports]
+            watched += [(fd, self._guarded(handler)) for fd, handler in handlers]
         for fd, handler in watched:
             self._loop.watch(fd, handler)
         self._started = now = time.monotonic()
@@ -117,6 +122,7 @@ class Service:
             "version": __version__,
             "uptime": round(now - self._started, 3),
             "warnings": self._warnings,
+            "internal_errors": self._stumbles,
             "tun": {
                 "name": self._tun.name,
                 "mtu": settings.mtu,
@@ -130,6 +136,31 @@ class Service:
                 for port in ports
             ],
         }
+
+    def _guarded(self, handler: Handler) -> Handler:
+        """Keep a packet that trips the node over from taking the tunnel down with it: say where, and go on."""
+
+        def guarded(now: float) -> None:
+            try:
+                handler(now)
+            except OSError:  # of the device or a port: `run` knows
+                raise
+            except Exception as error:  # noqa: BLE001
+                self._stumbled(error, now)
+
+        return guarded
+
+    def _stumbled(self, error: Exception, now: float) -> None:
+        """Log an error of ours, once a minute, without what is in the packet."""
+        self._stumbles += 1
+        if now < self._tell_stumble:
+            return
+        self._tell_stumble = now + _TELL_AGAIN
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{where.filename.rpartition('/')[2]}:{where.lineno}"
+        what = f"{type(error).__name__} at {place}"
+        text = f"a batch of packets was dropped because of a mistake in ltunnel ({what}): please report it"
+        self._log(Event(name="internal-error", text=text, level=Level.ERROR, fields={"count": self._stumbles}))
 
     def _announce(self) -> None:
         """Say in one line what runs here, and each warning in one of its own."""
@@ -163,7 +194,7 @@ class Service:
         return {"forgotten": binding.to_dict()}
 
     def _forget_pin(self, name: str, now: float) -> dict[str, Any]:
-        if not self.node.control.forget_pin(name):
+        if not self.node.control.forget_pin(name, now):
             raise HostError(f"no server is pinned as {escape(name)}")
         self._after_order(now)
         return {"forgotten": name}
