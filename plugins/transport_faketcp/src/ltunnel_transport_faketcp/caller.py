@@ -1,0 +1,171 @@
+"""A node's part: connections to a hub, made anew from another port whenever one is lost."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+
+from ltunnel.plugin import Address, RawPort
+from ltunnel_transport_faketcp.counts import Counts
+from ltunnel_transport_faketcp.flow import Flow
+from ltunnel_transport_faketcp.line import Line
+from ltunnel_transport_faketcp.opening import first_number, numbers, read_options
+from ltunnel_transport_faketcp.segment import ACK, MASK, RST, Head, Segment, ends, make_key
+from ltunnel_transport_faketcp.side import LOOK, Side
+from ltunnel_transport_faketcp.states import Cause, State, move
+from ltunnel_transport_faketcp.timers import Timers
+
+SYN_TIMES = (0.0, 1.0, 3.0)
+"""When SYNs are sent from one port: seconds since the first, as Linux does."""
+PATIENCE = 5.0
+PATIENCE_HINTED = 2.0
+KEEPALIVE = 20.0
+"""Seconds of silence after which a flow in use is probed, so that firewalls remember it."""
+KEEPALIVE_HINTED = 4.0
+"""The same after a RST or FIN: a firewall that believed it forgets in 10 s (nf_conntrack_tcp_timeout_close)."""
+REST = 120.0
+"""Seconds after which a flow that the core does not use is let go."""
+NO_ROUTE_RETRY = 1.0
+
+
+class Caller(Side):
+    """Opens connections and keeps them."""
+
+    patience = PATIENCE
+    patience_hinted = PATIENCE_HINTED
+
+    def __init__(self, port: RawPort, flows: dict[bytes, Flow], line: Line, timers: Timers, counts: Counts) -> None:
+        super().__init__(port, flows, line, timers, counts)
+        self._by_remote: dict[Address, Flow] = {}
+        self._turn = 0
+
+    def connect(self, remote: Address, now: float) -> Flow:
+        """Return the flow to `remote`, the same each time until it is closed."""
+        address = (str(ip_address(remote[0])), remote[1])
+        flow = self._by_remote.get(address)
+        if flow is None:
+            flow = self._by_remote[address] = Flow(address, State.IDLE, now)
+        flow.used = now
+        self.want(flow, now)
+        return flow
+
+    def want(self, flow: Flow, now: float) -> None:
+        """Open a flow that has been let go."""
+        if flow.state is State.IDLE:
+            flow.state = move(State.IDLE, Cause.WANTED)
+            self._timers.plan(flow, self._call(flow, now))
+
+    def syn(self, segment: Segment, options: bytes, to: tuple[str], now: float) -> None:  # noqa: ARG002
+        """Take the hub's answer to a SYN; one that comes twice is acknowledged twice."""
+        key, seq, ack, flags, window, *_ = segment
+        flow = self._flows.get(key)
+        if flow is None or not flags & ACK or flags & RST:
+            self._counts.strays += 1
+        elif ack != flow.first + 1 & MASK:
+            self._counts.implausible += 1
+        elif flow.state is State.OPENING:
+            agreed = read_options(options)
+            far, own, far_port, own_port = ends(key)
+            known = flow.numbers
+            timed, ident = agreed.clock is not None, known.ident + len(SYN_TIMES) & 0xFFFF
+            head = Head(own, far, own_port, far_port, timed=timed, ident=ident, label=known.label)
+            flow.establish(head, agreed, first=flow.first, far=seq + 1 & MASK, window=window, now=now)
+            flow.state = move(State.OPENING, Cause.ANSWERED)
+            self._line.acknowledge(flow, now)
+            self._timers.plan(flow, now + LOOK)
+        else:
+            self._line.acknowledge(flow, now)
+
+    def admit(self, segment: Segment, to: tuple[str], now: float) -> None:  # noqa: ARG002
+        """Drop what belongs to nothing: an earlier connection, a stranger."""
+        self._counts.strays += 1
+
+    def implausible(self, flow: Flow, segment: Segment, to: tuple[str], now: float) -> None:  # noqa: ARG002
+        """Drop it. If the hub itself has lost its numbers, silence will show it."""
+        self._counts.implausible += 1
+
+    def owns(self, flow: Flow) -> bool:
+        """Whether `connect` has returned it."""
+        return self._by_remote.get(flow.remote) is flow
+
+    def forget(self, flow: Flow) -> None:
+        """Remove a flow."""
+        del self._by_remote[flow.remote]
+        self._hang_up(flow)
+
+    def _visit_closed(self, flow: Flow, now: float) -> float | None:
+        if flow.state is not State.OPENING:
+            return None
+        if now - flow.used >= REST:
+            self._let_go(flow)
+            return None
+        if now >= flow.began + PATIENCE:
+            flow.state = move(State.OPENING, Cause.LOST)
+            return self._call(flow, now)
+        if self._is_cut_off(flow):
+            return self._call(flow, now)
+        return self._send_syn(flow, now)
+
+    def _visit_quiet(self, flow: Flow, now: float) -> float | None:
+        if now - flow.used >= REST:
+            self._line.reset(flow, now)
+            self._let_go(flow)
+            return None
+        quiet_until = flow.heard + (KEEPALIVE_HINTED if flow.hinted else KEEPALIVE)
+        if now < quiet_until:
+            return min(quiet_until, now + LOOK)
+        self._line.probe(flow, now)
+        return now + 1.0
+
+    def _give_up(self, flow: Flow, now: float) -> float | None:
+        if now - flow.used >= REST:
+            self._let_go(flow)
+            return None
+        flow.state = move(flow.state, Cause.LOST)
+        return self._call(flow, now)
+
+    def _is_cut_off(self, flow: Flow) -> bool:
+        """Whether packets to the hub would leave with another address now, or could not leave before."""
+        route = self._port.route(flow.remote[0])
+        return route is not None and route != flow.route
+
+    def _let_go(self, flow: Flow) -> None:
+        flow.state = move(flow.state, Cause.REST)
+        self._hang_up(flow)
+
+    def _hang_up(self, flow: Flow) -> None:
+        """Forget the connection of a flow."""
+        self._flows.pop(flow.key, None)
+        flow.key = b""
+        flow.drop_connection()
+
+    def _call(self, flow: Flow, now: float) -> float:
+        """Begin a connection from the port that was used longest ago; return when to look at it."""
+        self._hang_up(flow)
+        flow.began, flow.tries = now, 0
+        flow.route = self._port.route(flow.remote[0])
+        if flow.route is None:
+            return now + NO_ROUTE_RETRY
+        far, own = ip_address(flow.remote[0]).packed, flow.route[0]
+        for number in self._numbers():
+            key = make_key(far, own, flow.remote[1], number)
+            if key not in self._flows:
+                break
+        flow.key = key
+        self._flows[key] = flow
+        flow.numbers = numbers(self._port.secret, key)
+        flow.first = first_number(flow.numbers, now)
+        return self._send_syn(flow, now)
+
+    def _numbers(self) -> list[int]:
+        """Return our port numbers, the one whose turn it is first."""
+        turn = self._turn % len(self._port.numbers)
+        self._turn += 1
+        return [*self._port.numbers[turn:], *self._port.numbers[:turn]]
+
+    def _send_syn(self, flow: Flow, now: float) -> float:
+        """Send the SYN once more; return when to look at the flow again."""
+        if flow.key and flow.tries < len(SYN_TIMES):
+            self._line.syn(flow, now)
+            flow.tries += 1
+        later = [flow.began + after for after in (*SYN_TIMES[flow.tries :], PATIENCE)]
+        return later[0] if flow.key else min(later[-1], now + NO_ROUTE_RETRY)

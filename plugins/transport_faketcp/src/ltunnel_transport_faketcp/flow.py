@@ -1,0 +1,133 @@
+"""One flow and the books of its connection: what was sent, acknowledged, allowed, received.
+
+Sequence numbers are kept as integers that never wrap; what is on the wire is their low 32 bits. There is neither
+retransmission nor reassembly, so acknowledgements go *forward over holes*: what is acknowledged is the highest number
+that arrived. So the far end's window opens again as soon as anything arrives behind a loss, and a firewall that tracks
+windows (see `ltunnel.testing.conntrack` for its rules) sees no acknowledgement of what it has not seen itself.
+"""
+
+from __future__ import annotations
+
+from ltunnel.plugin import Address
+from ltunnel_transport_faketcp.opening import SCALE, Agreed, Numbers, payload_limit
+from ltunnel_transport_faketcp.segment import ACK, MASK, PSH, Head, word
+from ltunnel_transport_faketcp.slots import Reader
+from ltunnel_transport_faketcp.states import State
+
+WINDOW = 65_535
+FOREVER = float("inf")
+
+_HALF = 1 << 31
+_STALE = 1.0
+
+
+class Flow:
+    """One far end. On a node it outlives its connections; on a hub it is one connection.
+
+    Compared by identity. Times are monotonic seconds.
+    """
+
+    __slots__ = (
+        "acked", "acks_planned", "began", "data_word", "due", "echo", "first", "head", "heard", "hinted", "key",
+        "limit", "numbers", "patience", "pieces", "probed", "pure_word", "reached", "reader", "received", "remote",
+        "route", "sent", "shift", "span", "state", "to", "told", "tries", "used", "waiting",
+    )  # fmt: skip
+
+    def __init__(self, remote: Address, state: State, now: float) -> None:
+        self.remote = remote
+        self.to = (remote[0],)
+        self.state = state
+        self.key = b""
+        self.route: tuple[bytes, int] | None = None
+        """On a node: packed own address, and MTU."""
+        self.numbers = Numbers(0, 0, 0, 0)
+        self.first = 0
+        """Our SYN's sequence number."""
+        self.head: Head | None = None
+        self.data_word = self.pure_word = b""
+        self.pieces = 0
+        """Bytes of payload that a segment may carry."""
+        self.sent = self.acked = 0
+        """Next sequence number to send; highest that the far end has acknowledged."""
+        self.limit = -1
+        """Up to where the far end's window allows to send; -1 while there is no connection."""
+        self.shift = 0
+        """Scale of the far end's windows."""
+        self.received = self.told = 0
+        """What is to be acknowledged, and what the last segment sent has acknowledged."""
+        self.span = WINDOW
+        """Our own window in bytes."""
+        self.echo = 0
+        """The far end's newest timestamp."""
+        self.reader = Reader(0)
+        self.used = now
+        """When the core last sent something."""
+        self.heard = self.reached = now
+        """When something came; when something came that reached up to `received`."""
+        self.waiting: float | None = None
+        """When something was sent that calls for an answer, if none came since."""
+        self.hinted = False
+        """Whether a RST or FIN came on this connection."""
+        self.patience = 0.0
+        """For how long it may go on without an answer (seconds)."""
+        self.began = self.probed = now
+        """When this connection's first SYN was sent; when the last probe was."""
+        self.tries = 0
+        self.due = FOREVER
+        """When the timers look at it."""
+        self.acks_planned = False
+
+    @property
+    def is_up(self) -> bool:
+        """Whether there is a connection."""
+        return self.state is State.OPEN or self.state is State.DOUBTED
+
+    def establish(self, head: Head, agreed: Agreed, *, first: int, far: int, window: int, now: float) -> None:
+        """Begin a connection: we have sent a SYN with number `first`, the far end goes on at `far`."""
+        self.head = head
+        self.first = first
+        self.sent = self.acked = first + 1
+        self.received = self.told = far
+        self.limit = self.sent + window
+        self.shift, self.span = (0, WINDOW) if agreed.scale is None else (agreed.scale, WINDOW << SCALE)
+        self.pieces = payload_limit(agreed, head.version)
+        self.echo = agreed.clock or 0
+        size = 32 if head.timed else 20
+        self.data_word, self.pure_word = word(PSH | ACK, WINDOW, size), word(ACK, WINDOW, size)
+        self.reader = Reader(far)
+        self.heard = self.reached = now
+        self.waiting = None
+        self.hinted = False
+
+    def take(self, seq: int, ack: int, size: int, window: int, clock: int, now: float) -> bool:
+        """Keep the books of a segment with `size` bytes of payload. False if it cannot be of this connection.
+
+        An acknowledgement may lag behind, but not be of what was never sent. A segment may begin before or behind
+        what is expected, within our window.
+        """
+        ahead = ack - self.acked & MASK
+        gap = seq + size - self.received & MASK
+        span = self.span
+        if (ahead > self.sent - self.acked and ahead < _HALF) or span < gap < MASK - span:
+            return False
+        if ahead < _HALF:
+            self.acked += ahead
+            limit = self.acked + (window << self.shift)
+            if limit > self.limit:
+                self.limit = limit
+        if gap <= span:
+            self.received += gap
+            self.reached = now
+        elif now - self.reached > _STALE:  # what was acknowledged is never reached again: it was a forger's number
+            self.received -= MASK + 1 - gap
+            self.reached = now
+        if clock >= 0 and clock - self.echo & MASK < _HALF:
+            self.echo = clock
+        self.heard = now
+        self.waiting = None
+        return True
+
+    def drop_connection(self) -> None:
+        """Forget the connection: nothing more can be sent on it."""
+        self.limit = -1
+        self.waiting = None

@@ -1,0 +1,55 @@
+"""When to look at which flow. Nothing here is looked for: what is planned lies in order of time."""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Iterator
+from itertools import count
+
+from ltunnel_transport_faketcp.flow import FOREVER, Flow
+
+ACK_DELAY = 0.04
+"""Seconds that an acknowledgement may wait for company, Linux's TCP_DELACK_MIN."""
+
+
+class Timers:
+    """Two queues: acknowledgements, which all wait equally long, and visits to flows."""
+
+    def __init__(self) -> None:
+        self._acks: deque[tuple[float, Flow]] = deque()
+        self._visits: list[tuple[float, int, Flow]] = []
+        self._order = count()
+
+    def plan_ack(self, flow: Flow, now: float) -> None:
+        """Have what a flow has received acknowledged soon."""
+        flow.acks_planned = True
+        self._acks.append((now + ACK_DELAY, flow))
+
+    def plan(self, flow: Flow, when: float) -> None:
+        """Have a flow looked at, not later than `when`."""
+        if when < flow.due:
+            flow.due = when
+            heapq.heappush(self._visits, (when, next(self._order), flow))
+
+    def next(self) -> float | None:
+        """Return when something is due, or None."""
+        first = [queue[0][0] for queue in (self._acks, self._visits) if queue]
+        return min(first, default=None)
+
+    def due_acks(self, now: float) -> Iterator[Flow]:
+        """Take the flows whose acknowledgements are due."""
+        acks = self._acks
+        while acks and acks[0][0] <= now:
+            flow = acks.popleft()[1]
+            flow.acks_planned = False
+            yield flow
+
+    def due_visits(self, now: float) -> Iterator[Flow]:
+        """Take the flows that are to be looked at; what is planned meanwhile has to be later than `now`."""
+        visits = self._visits
+        while visits and visits[0][0] <= now:
+            when, _, flow = heapq.heappop(visits)
+            if when == flow.due:  # else it was planned anew, for an earlier time
+                flow.due = FOREVER
+                yield flow

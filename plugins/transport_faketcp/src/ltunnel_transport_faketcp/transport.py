@@ -1,0 +1,189 @@
+"""Datagrams in TCP segments over a raw port, without TCP behind them: no retransmission, no order kept, no queue.
+
+    send     slots ─► prefixes ─► headers in the headroom ─► one super-packet that the kernel cuts
+    receive  packet ─► connection ─► books ─► slots, where they lie ─► the core
+                                        └─► acknowledgement, at once or soon
+
+What a flow does, and when, is in `states`, `caller` (node) and `answerer` (hub).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+from ltunnel.plugin import Address, Buffer, Port, RawPort
+from ltunnel_transport_faketcp.answerer import Answerer
+from ltunnel_transport_faketcp.caller import Caller
+from ltunnel_transport_faketcp.counts import Counts
+from ltunnel_transport_faketcp.flow import Flow
+from ltunnel_transport_faketcp.line import Line
+from ltunnel_transport_faketcp.segment import ACK, CONTROL, MASK, PSH, SYN, VNET_SIZE, Segment, read
+from ltunnel_transport_faketcp.slots import PREFIX, runs, slot_size, write_prefixes
+from ltunnel_transport_faketcp.states import Cause, State, move
+from ltunnel_transport_faketcp.timers import Timers
+
+ACK_EVERY = 32_768
+"""Bytes received after which an acknowledgement leaves at once."""
+STALL_PROBE = 0.1
+"""Seconds between probes while the far end's window is full."""
+
+_PORT_HEADROOM = 32
+
+
+class FakeTcpTransport:
+    """Real TCP segments. With `listen` it is a hub's, else a node's."""
+
+    def __init__(self, port: RawPort, *, listen: bool) -> None:
+        self.ports: Sequence[Port] = (port,)
+        self.prefix = PREFIX
+        self.counts = Counts()
+        self._port_send = port.send
+        self._port_recv = port.recv
+        self._flows: dict[bytes, Flow] = {}
+        self._ready: deque[tuple[Flow, bytes, int]] = deque()  # batches that had to be put together
+        self._line = Line(port)
+        self._timers = Timers()
+        self._side: Caller | Answerer = (Answerer if listen else Caller)(
+            port, self._flows, self._line, self._timers, self.counts
+        )
+
+    def connect(self, remote: Address, now: float) -> Flow:
+        """Return the flow to `remote`, which begins to open if it is new."""
+        return self._side.connect(remote, now)
+
+    def send(self, flow: Flow, buf: Buffer, start: int, end: int, seg: int, now: float) -> bool:
+        """Send a batch; see `ltunnel.plugin.Transport`. What the far end's window has no room for is dropped."""
+        size = end - start
+        after = flow.sent + size
+        flow.used = now
+        if after > flow.limit:
+            return self._held_back(flow, now)
+        write_prefixes(buf, start, end, seg)
+        head = flow.head
+        assert head is not None  # noqa: S101  # there is a limit, so there is a connection
+        if size > head.largest:
+            return self._send_halves(flow, buf, start, end, seg, now)
+        if seg > flow.pieces:
+            seg = flow.pieces
+        received = flow.received
+        clock = flow.numbers.clock + int(now * 1000)
+        at = head.write(buf, start, size, seg, flow.sent, received, flow.data_word, clock, flow.echo)
+        if not self._port_send(buf, at, end, seg, flow.to):
+            return False
+        flow.sent = after
+        flow.told = received
+        if flow.waiting is None:
+            flow.waiting = now
+            self._timers.plan(flow, now + 1.0)
+        return True
+
+    def receive(self, port: Port, buf: Buffer, pos: int, now: float) -> tuple[Flow | None, int, int, int]:  # noqa: ARG002
+        """Receive a batch; see `ltunnel.plugin.Transport`. Empty ranges may have no flow."""
+        if self._ready:
+            return self._put(buf, pos)
+        start, stop, _, source = self._port_recv(buf, pos)
+        segment = read(buf, start + VNET_SIZE, stop)
+        if segment is None:
+            self.counts.malformed += 1
+            return None, pos, pos, 0
+        key, seq, ack, flags, window, data, end, clock, _ = segment
+        flow = self._flows.get(key)
+        if flow is None or flags & CONTROL or not flags & ACK:
+            tcp = start + VNET_SIZE + (20 if len(key) == 12 else 40)
+            flow = self._unusual(flow, segment, buf, tcp, source, now)
+            if flow is None:
+                return None, pos, pos, 0
+        size = end - data
+        if not flow.take(seq, ack, size, window, clock, now):
+            self._side.implausible(flow, segment, source, now)
+            return flow, pos, pos, 0
+        if flow.state is State.DOUBTED:
+            flow.state = move(State.DOUBTED, Cause.HEARD)
+        if size <= 1:
+            if size:  # a keepalive's byte
+                self._line.acknowledge(flow, now)
+            return flow, pos, pos, 0
+        waiting = flow.received - flow.told
+        if waiting >= ACK_EVERY:
+            self._line.acknowledge(flow, now)
+        elif waiting > 0 and not flow.acks_planned:
+            self._timers.plan_ack(flow, now)
+        seg = slot_size(buf, data, end)
+        if seg:
+            flow.reader.skip(seq + size & MASK, seg, size)
+            return flow, data, end, seg
+        slots = flow.reader.read(seq, bytes(buf[data:end]), pushed=bool(flags & PSH))
+        self._ready.extend((flow, batch, seg) for batch, seg in runs(slots))
+        return self._put(buf, pos) if self._ready else (flow, pos, pos, 0)
+
+    def describe(self, flow: Flow) -> str:
+        """Name a flow by its far end: ``192.0.2.7:40122``."""
+        host, port = flow.remote
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    def close(self, flow: Flow, now: float) -> None:
+        """Close a flow, and its connection with a RST."""
+        if flow.state is not State.CLOSED and self._side.owns(flow):
+            if flow.is_up:
+                self._line.reset(flow, now)
+            self._side.forget(flow)
+            flow.state = move(flow.state, Cause.CLOSE)
+
+    def next_timeout(self) -> float | None:
+        """Return when something is due (monotonic seconds), or None."""
+        return self._timers.next()
+
+    def handle_timeout(self, now: float) -> None:
+        """Send the acknowledgements that are due, ask flows that are silent, give up those that stay so."""
+        for flow in self._timers.due_acks(now):
+            if flow.is_up and flow.received > flow.told:
+                self._line.acknowledge(flow, now)
+        for flow in self._timers.due_visits(now):
+            self._side.visit(flow, now)
+
+    def _put(self, buf: Buffer, pos: int) -> tuple[Flow, int, int, int]:
+        """Hand over a batch that was put together."""
+        flow, batch, seg = self._ready.popleft()
+        end = pos + len(batch)
+        buf[pos:end] = batch
+        return flow, pos, end, seg
+
+    def _held_back(self, flow: Flow, now: float) -> bool:
+        """Drop a batch: there is no connection yet, or the far end's window is full."""
+        if flow.is_up:
+            self.counts.window_full += 1
+            if now - flow.probed >= STALL_PROBE:
+                self._line.probe(flow, now)
+                self._timers.plan(flow, now + 1.0)
+        else:
+            self.counts.not_open += 1
+            self._side.want(flow, now)
+        return False
+
+    def _send_halves(self, flow: Flow, buf: Buffer, start: int, end: int, seg: int, now: float) -> bool:
+        """Send a batch that is too large for one packet as two, and leave it as it was."""
+        assert flow.head is not None  # noqa: S101  # the caller has looked
+        middle = start + flow.head.largest // seg * seg
+        if not self.send(flow, buf, start, middle, seg, now):
+            return False
+        room = middle - flow.head.room - _PORT_HEADROOM
+        kept = bytes(buf[room:middle])
+        sent = self.send(flow, buf, middle, end, seg, now)
+        buf[room:middle] = kept
+        return sent
+
+    def _unusual(
+        self, flow: Flow | None, segment: Segment, buf: Buffer, tcp: int, to: tuple[str], now: float
+    ) -> Flow | None:
+        """Take what is not a plain segment of a known connection; return the connection that a plain one begins."""
+        flags, data = segment[3], segment[5]
+        if flags & SYN:
+            self._side.syn(segment, bytes(buf[tcp + 20 : data]), to, now)
+        elif flow is not None and flags & CONTROL:
+            self._side.hint(flow, now)
+        elif flow is None and not flags & CONTROL and flags & ACK:
+            return self._side.admit(segment, to, now)
+        else:
+            self.counts.strays += 1
+        return None
