@@ -18,6 +18,8 @@ from ltunnel_transport_faketcp.segment import ACK, RST, SYN, Head, ends, word
 
 _HEADROOM = 128
 _SYN_HEADER = 20
+_ROUTE_AGE = 10.0
+_ETHERNET_MTU = 1500
 
 
 class Line:
@@ -26,6 +28,7 @@ class Line:
     def __init__(self, port: RawPort) -> None:
         self._port = port
         self._view = memoryview(bytearray(_HEADROOM + 64))
+        self._known_mss: dict[int, tuple[int, float]] = {}  # by IP version, and until when
 
     def acknowledge(self, flow: Flow, now: float) -> None:
         """Acknowledge what a flow has received."""
@@ -59,14 +62,21 @@ class Line:
     def answer_syn(self, key: bytes, seq: int, offered: Agreed, to: tuple[str], now: float) -> None:
         """Answer a SYN with a cookie, and forget it."""
         far, own, far_port, own_port = ends(key)
-        route = self._port.route(to[0])
-        if route is None:
-            return
         known = numbers(self._port.secret, key)
         cookie, told = make_cookie(known, offered, now)
         head = Head(own, far, own_port, far_port, timed=False, label=known.label)
-        options = write_options(largest_mss(route[1], head.version), told, offered)
+        options = write_options(self._mss(head.version, to[0], now), told, offered)
         self._send_syn(head, cookie, seq + 1, SYN | ACK, SYN_ACK_WINDOW, options, to)
+
+    def _mss(self, version: int, host: str, now: float) -> int:
+        """Return the MSS to announce; routes are looked up now and then, not for every SYN of a flood."""
+        known = self._known_mss.get(version)
+        if known is not None and now < known[1]:
+            return known[0]
+        route = self._port.route(host)
+        mss = largest_mss(_ETHERNET_MTU if route is None else route[1], version)
+        self._known_mss[version] = (mss, now + _ROUTE_AGE)
+        return mss
 
     def _send(self, flow: Flow, seq: int, size: int, control: bytes, now: float) -> None:
         head = flow.head

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from hashlib import blake2s
+from struct import Struct
 from typing import NamedTuple
 
 from ltunnel_transport_faketcp.segment import MASK, TIMESTAMPS_SIZE
@@ -29,6 +30,8 @@ _KNOWN_MSS = (0, 536, 1000, 1220, 1300, 1340, 1360, 1380, 1400, 1412, 1432, 1440
 _NO_SCALE = 15
 _SACK_BIT = 16
 _TELLING = 63  # low bits of a hub's first timestamp
+_LINUX = Struct("!2sH4sII3sB")  # MSS, SACK permitted and timestamps, NOP and window scale
+_LINUX_START, _LINUX_MIDDLE, _LINUX_END = b"\x02\x04", b"\x04\x02\x08\x0a", b"\x01\x03\x03"
 _TICK = 250_000  # RFC 6528: initial sequence numbers go on by one every 4 µs
 
 
@@ -71,6 +74,14 @@ def clock(own: Numbers, now: float) -> int:
 
 def read_options(buf: bytes) -> Agreed:
     """Read the options of a SYN; those that are damaged, and all after them, count as not sent."""
+    if len(buf) == _LINUX.size:
+        start, mss, middle, time, _, end, scale = _LINUX.unpack(buf)
+        if (start, middle, end) == (_LINUX_START, _LINUX_MIDDLE, _LINUX_END):
+            return Agreed(mss, min(scale, _LARGEST_SCALE), True, time)
+    return _read_any_options(buf)
+
+
+def _read_any_options(buf: bytes) -> Agreed:
     mss, scale, sack, time = 0, None, False, None
     at = 0
     while at < len(buf) and buf[at]:
