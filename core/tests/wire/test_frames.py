@@ -8,7 +8,20 @@ from hypothesis import strategies as st
 
 from ltunnel.errors import WireError
 from ltunnel.wire import fields, frames, tlv
-from ltunnel.wire.frames import Bye, ByeCode, Deny, DenyCode, Frame, PeerEntry, Peers, Ping, Pong, Routes, Welcome
+from ltunnel.wire.frames import (
+    Bye,
+    ByeCode,
+    Deny,
+    DenyCode,
+    Frame,
+    PeerEntry,
+    Peers,
+    Ping,
+    Pong,
+    Probe,
+    Routes,
+    Welcome,
+)
 from ltunnel.wire.payloads import ConfirmPayload, InitPayload, RespPayload, stack_fingerprint
 from ltunnel.wire.text import escape, valid_name
 from ltunnel.wire.types import FrameType
@@ -38,6 +51,7 @@ PEERS = st.builds(
 FRAMES = st.one_of(
     st.builds(Ping, TOKENS, st.integers(0, 1400)),
     st.builds(Pong, TOKENS, st.integers(0, 1400)),
+    st.builds(Probe, TOKENS, st.integers(0, 1400)),
     st.builds(
         Welcome,
         name=NAMES,
@@ -68,7 +82,7 @@ WELCOME = Welcome(name="hub", mtu=1400)
 def test_frames_round_trip(frame: Frame) -> None:
     body = frame.pack()
     assert frames.parse_frame(frame.TYPE, body) == frame
-    assert isinstance(frame, Ping | Pong) or len(body) <= tlv.MAX_BODY
+    assert isinstance(frame, Ping | Pong | Probe) or len(body) <= tlv.MAX_BODY
 
 
 @given(st.integers(0, 255), st.binary(max_size=1400))

@@ -27,6 +27,7 @@ from ltunnel.wire.frames import (
     Peers,
     Ping,
     Pong,
+    Probe,
     Report,
     Routes,
     Welcome,
@@ -152,6 +153,7 @@ FRAMES: dict[str, Any] = {
     ),
     "ping": Ping(b"token123", padding=4),
     "pong": Pong(b"token123", padding=4),
+    "probe": Probe(b"token123", padding=4),
     "report": Report(4096, 4094),
     "welcome": Welcome(
         name="hub",

@@ -27,7 +27,7 @@ from ltunnel.errors import WireError
 from ltunnel.plugin import Flow, Port, Transport
 from ltunnel.session import Drop, Epoch, Stats
 from ltunnel.wire.frames import Report
-from ltunnel.wire.types import FrameType, MessageType
+from ltunnel.wire.types import STAYING, FrameType, MessageType
 
 BATCHES = 16
 """Receive calls at a time, so that ports and TUN take turns."""
@@ -299,7 +299,7 @@ class Inbound:
         if frame == FrameType.BUNDLE:
             done = self._open_bundles(batch, at, end, epoch, counter, length, now)
             return done, at + done >= min(end, batch.full)
-        self._accept(batch, epoch, counter, 1, size, now)
+        self._accept(batch, epoch, counter, 1, size, now, moves=frame not in STAYING)
         if frame == FrameType.REPORT:
             self._take_report(epoch, bytes(plain.view[: length - 1]), now)
         elif frame >= _LOWEST_CONTROL_FRAME:
@@ -378,12 +378,14 @@ class Inbound:
         except WireError:
             epoch.peer.stats.drop(Drop.MALFORMED)
         else:
-            epoch.peer.quality.report(epoch.local_index, report.expected, report.accepted, now)
+            epoch.peer.quality.report(epoch.local_index, report.expected, report.accepted, now, epoch.astray)
 
-    def _accept(self, batch: Batch, epoch: Epoch, counter: int, count: int, size: int, now: float) -> None:
-        """Commit authenticated counters and keep the books of the peer and of its path."""
+    def _accept(
+        self, batch: Batch, epoch: Epoch, counter: int, count: int, size: int, now: float, *, moves: bool = True
+    ) -> None:
+        """Commit authenticated counters, keep the books of peer and path. `moves`: the path may follow to there."""
         window, peer = epoch.window, epoch.peer
-        newest = counter + count - 1 > window.top
+        newest = moves and counter + count - 1 > window.top
         window.commit(counter, count)
         peer.last_rx = now
         self._reporter.heard(now)

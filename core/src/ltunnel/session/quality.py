@@ -20,26 +20,29 @@ FORGIVEN = 60.0
 class Quality:
     """The last report about what we sent, and whether records may be used now."""
 
-    __slots__ = ("_accepted", "_epoch", "_expected", "_lossless_since", "_reported", "_wait", "loss")
+    __slots__ = ("_accepted", "_astray", "_epoch", "_expected", "_lossless_since", "_reported", "_wait", "loss")
 
     def __init__(self) -> None:
         self.loss: float | None = None
         """Share of datagrams lost in the last interval reported; None before a first one."""
         self._epoch: int | None = None
-        self._expected = self._accepted = 0
+        self._expected = self._accepted = self._astray = 0
         self._reported = float("-inf")
         self._lossless_since = float("-inf")
         self._wait = 0.0
 
-    def report(self, epoch: int, expected: int, accepted: int, now: float) -> None:
-        """Take a report about the epoch with this local index: cumulative counts of its counters."""
+    def report(self, epoch: int, expected: int, accepted: int, now: float, astray: int = 0) -> None:
+        """Take a report about the epoch with this local index: cumulative counts of its counters.
+
+        `astray` of them went over other paths and may never have arrived (`Epoch.astray`): no loss of this one.
+        """
         if epoch != self._epoch:
-            self._epoch, self._expected, self._accepted = epoch, 0, 0
+            self._epoch, self._expected, self._accepted, self._astray = epoch, 0, 0, 0
         sample = expected - self._expected
         if sample < MIN_SAMPLE:
             return
-        lost = sample - (accepted - self._accepted)
-        self._expected, self._accepted = expected, accepted
+        lost = sample - (accepted - self._accepted) - (astray - self._astray)
+        self._expected, self._accepted, self._astray = expected, accepted, astray
         self.loss = min(1.0, max(0, lost) / sample)
         self._reported = now
         if lost > 0:

@@ -3,13 +3,14 @@
 ::
 
     PING, PONG   token 8 | zero n      a PONG is as long as its PING
+    PROBE        token 8 | zero n      a PING that does not move the session to where it came from
     REPORT       expected 8 | accepted 8
     WELCOME      NAME 1 (the hub's), MTU 1, ADDRESS 0-8 (granted), NETWORK 0-24 (the tunnel's), HUB_ADDRESS 0-8, FLAGS 1
     PEERS        PEER 0-16, each: KEY 1, NAME 1, ADDRESS 0-8
     ROUTES       NETWORK 0-24
     DENY, BYE    CODE 1, TEXT 0-1
 
-All but PING, PONG and REPORT are TLV entries (`ltunnel.wire.tlv`), numbered in `ltunnel.wire.fields`. Names are
+All but PING, PONG, PROBE and REPORT are TLV entries (`ltunnel.wire.tlv`), numbered in `ltunnel.wire.fields`. Names are
 printable or the frame is refused; other text is escaped as it is read. So every string of a parsed frame is safe to
 print.
 """
@@ -97,7 +98,7 @@ class _Echo:
     def parse(cls, body: bytes) -> Self:
         """Read the 8 + n bytes."""
         if len(body) < TOKEN_SIZE:
-            raise WireError(f"PING or PONG of {len(body)} bytes")
+            raise WireError(f"PING, PONG or PROBE of {len(body)} bytes")
         if body.count(0, TOKEN_SIZE) != len(body) - TOKEN_SIZE:
             raise WireError("padding is not zero")
         return cls(body[:TOKEN_SIZE], len(body) - TOKEN_SIZE)
@@ -112,9 +113,16 @@ class Ping(_Echo):
 
 @dataclass(frozen=True, slots=True)
 class Pong(_Echo):
-    """Answers a PING."""
+    """Answers a PING or PROBE."""
 
     TYPE: ClassVar[FrameType] = FrameType.PONG
+
+
+@dataclass(frozen=True, slots=True)
+class Probe(_Echo):
+    """Asks for a PONG as a PING does, over a path that is not in use and is not to be used for that."""
+
+    TYPE: ClassVar[FrameType] = FrameType.PROBE
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,9 +290,11 @@ def _parse_reason(body: bytes) -> tuple[int, str]:
     return values[Field.CODE][0][0], escape("".join(tlv.read_text(value) for value in values[Field.TEXT]))
 
 
-Frame = Ping | Pong | Report | Welcome | Peers | Routes | Deny | Bye
+Frame = Ping | Pong | Probe | Report | Welcome | Peers | Routes | Deny | Bye
 
-_FRAMES: dict[int, type[Frame]] = {kind.TYPE: kind for kind in (Ping, Pong, Report, Welcome, Peers, Routes, Deny, Bye)}
+_FRAMES: dict[int, type[Frame]] = {
+    kind.TYPE: kind for kind in (Ping, Pong, Probe, Report, Welcome, Peers, Routes, Deny, Bye)
+}
 
 
 def parse_frame(frame_type: int, body: bytes) -> Frame:

@@ -33,8 +33,13 @@ class FrameType(IntEnum):
     PONG = 0x11
     PUNCH = 0x12  # reserved
     REPORT = 0x13  # what has arrived, for the sender to judge the path by
+    PROBE = 0x14  # a PING that tries a path which is not in use
     WELCOME = 0x20
     PEERS = 0x21
     ROUTES = 0x22
     DENY = 0x23
     BYE = 0x24
+
+
+STAYING = frozenset({FrameType.PONG, FrameType.PROBE})
+"""Frames that say nothing about which path is in use: wherever they come from, the session does not move there."""
