@@ -154,8 +154,7 @@ def open_udp(host: str, port: int, *, dual_stack: bool, receive_buffer: int = RE
     try:
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not dual_stack)
-        _set_buffer(sock, _SO_RCVBUFFORCE, socket.SO_RCVBUF, receive_buffer)
-        _set_buffer(sock, _SO_SNDBUFFORCE, socket.SO_SNDBUF, _SEND_BUFFER)
+        set_buffers(sock, receive_buffer)
         with contextlib.suppress(OSError):  # kernels before 5.0 bring one datagram a call
             sock.setsockopt(_SOL_UDP, _UDP_GRO, 1)
         if family == socket.AF_INET or dual_stack:
@@ -165,6 +164,13 @@ def open_udp(host: str, port: int, *, dual_stack: bool, receive_buffer: int = RE
         sock.close()
         raise
     return UdpPort(sock)
+
+
+def set_buffers(sock: socket.socket, receive_buffer: int | None = None) -> None:
+    """Set both buffers of a socket; without `receive_buffer` (bytes) only the one for sending."""
+    if receive_buffer is not None:
+        _set_buffer(sock, _SO_RCVBUFFORCE, socket.SO_RCVBUF, receive_buffer)
+    _set_buffer(sock, _SO_SNDBUFFORCE, socket.SO_SNDBUF, _SEND_BUFFER)
 
 
 def _set_buffer(sock: socket.socket, forced: int, plain: int, size: int) -> None:

@@ -1,0 +1,382 @@
+"""TCP packets below the kernel's IP layer: packet sockets with virtio-net headers (packet(7), PACKET_VNET_HDR).
+
+    send   route and neighbour ─► hop ─► Ethernet header in front ─► socket bound to the interface ─► cut by the device
+    recv   any interface ─► filter (ours? whole?) ─► as GRO joined it ─► is it sent to one of our addresses?
+
+What is received is a copy of what the kernel gets, before its firewall has seen it, and what is sent never meets that
+firewall. Sockets that receive are for IPv4 or IPv6 and for one length of link header, and not bound to an interface:
+wherever a packet comes in, it is taken. They are protocol handlers as IP itself is, so they hear nothing that we send.
+
+    virtio-net header 10 | Ethernet header 14 | IP packet         as the kernel takes and gives it
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import select
+import socket
+from collections.abc import Callable, Sequence
+from struct import Struct
+from typing import NamedTuple
+
+from ltunnel.plugin import Buffer, Endpoint
+from ltunnel.runtime.raw_filter import NOTHING, Program, attach, wanted
+from ltunnel.runtime.raw_netlink import FAILED, STALE, Link, Neighbour
+from ltunnel.runtime.raw_numbers import Numbers
+from ltunnel.runtime.raw_routes import Routes
+from ltunnel.runtime.udp import RECEIVE_BUFFER, set_buffers
+
+_SOL_PACKET = 263
+_PACKET_VNET_HDR = 15
+
+_ETHER_TYPE = {4: 0x0800, 6: 0x86DD}
+_ETHERNET = 14
+# linux/if_arp.h: Ethernet and loopback have the same header; tunnels and modems without one carry bare IP packets.
+_WITH_HEADER = (1, 772)
+_WITHOUT_HEADER = (0xFFFE, 519)
+_NO_NEIGHBOURS = 0x8 | 0x80  # IFF_LOOPBACK, IFF_NOARP
+
+_VNET = Struct("=BBHHHH")  # flags, gso_type, hdr_len, gso_size, csum_start, csum_offset; in the machine's byte order
+_VNET_SIZE = _VNET.size
+_GSO_SIZE = Struct("=H")
+_GSO_SIZE_AT = 4
+
+_KEPT = 4096
+_KEPT_HEADS = 1024
+_WAITING = 3  # packets that wait for a neighbour's address, as many as ARP itself used to keep
+_GONE = (errno.ENETDOWN, errno.ENXIO, errno.ENODEV)
+
+_TURN = 256
+"""So many packets are taken from one socket before the others, and news of the network, have their turn."""
+
+
+class _Heads(dict[bytes, bytes]):
+    """What stands in front of the IP header, by the virtio-net header that the transport has written there."""
+
+    def __init__(self, mtu: int, header: bytes) -> None:
+        self._mtu = mtu
+        self.header = header
+
+    def __missing__(self, vnet: bytes) -> bytes:
+        flags, kind, length, size, start, offset = _VNET.unpack(vnet)
+        if kind and length + size > self._mtu:  # the kernel looks only at packets that it does not cut
+            raise OSError(errno.EMSGSIZE, "segments larger than the MTU")
+        more = len(self.header)
+        head = _VNET.pack(flags, kind, length + more if length else 0, size, start + more, offset) + self.header
+        if len(self) >= _KEPT_HEADS:
+            self.clear()
+        self[vnet] = head
+        return head
+
+
+class _Hop:
+    """A way to the next machine: a socket, and what stands in front of packets."""
+
+    __slots__ = ("header", "heads", "send", "waiting")
+
+    def __init__(self, send: Callable[[Buffer | bytes], int], header: int) -> None:
+        self.send = send
+        self.header = header
+        """Bytes of the link header."""
+        self.heads: _Heads | None = None
+        """None while the next machine's link-layer address is not known."""
+        self.waiting: list[bytes] = []
+
+
+class _Intake(NamedTuple):
+    """A socket that receives, and where in what it brings the packed source and destination are."""
+
+    receive: Callable[[Buffer], int]
+    link: int
+    low: int
+    high: int
+    fd: int
+
+
+_Place = tuple[int, bytes, int]
+"""A neighbour: index of the interface, packed address, IP version of the packets."""
+
+
+class PacketPort:
+    """See `ltunnel.plugin.RawPort`. Raises OSError where packet sockets are not to be had.
+
+    `drops` counts packets, cut ones by their segments: "queue full", "too big", "unreachable" (no route, no neighbour,
+    not our address, no device), "no Ethernet" (a device whose header is unknown here), and calls: "receive error".
+    """
+
+    def __init__(self, numbers: Numbers, secret: bytes, receive_buffer: int = RECEIVE_BUFFER) -> None:
+        self.local = numbers.local
+        self.numbers: Sequence[int] = numbers.all
+        self.secret = secret
+        self.drops: dict[str, int] = {}
+        self._hops: dict[tuple[Endpoint, bytes], _Hop] = {}
+        self._neighbours: dict[_Place, _Hop] = {}
+        self._sources: dict[bytes, Endpoint | None] = {}
+        self._outlets: dict[tuple[int, int], socket.socket] = {}
+        self._intakes: dict[int, _Intake] = {}
+        self._left = _TURN
+        self._served = False
+        with contextlib.ExitStack() as stack:
+            stack.callback(numbers.close)
+            self._routes = stack.enter_context(contextlib.closing(Routes(numbers.versions, numbers.bound)))
+            self._epoll = stack.enter_context(select.epoll())
+            self._epoll.register(self._routes, select.EPOLLIN)
+            for version in numbers.versions:
+                for link, hardware in ((_ETHERNET, _WITH_HEADER), (0, _WITHOUT_HEADER)):
+                    program = wanted(version, link, hardware, numbers.all)
+                    sock = stack.enter_context(_listen(_ETHER_TYPE[version], program, receive_buffer))
+                    self._epoll.register(sock, select.EPOLLIN)
+                    low = _VNET_SIZE + link + (12 if version == 4 else 8)
+                    high = low + (8 if version == 4 else 32)
+                    self._intakes[sock.fileno()] = _Intake(sock.recv_into, link, low, high, sock.fileno())
+            self._all = stack.pop_all()
+        self._intake = next(iter(self._intakes.values()))
+
+    def fileno(self) -> int:
+        """Return the descriptor to poll."""
+        return self._epoll.fileno()
+
+    def close(self) -> None:
+        """Close all sockets and give the numbers back."""
+        for outlet in self._outlets.values():
+            outlet.close()
+        self._all.close()
+
+    # ---------------------------------------------------------------- as a RawPort
+
+    def send(self, buf: Buffer, start: int, end: int, seg: int, to: Endpoint) -> bool:
+        """Send one packet or super-packet; see `ltunnel.plugin.RawPort`."""
+        ip = start + _VNET_SIZE
+        source = bytes(buf[ip + 12 : ip + 16] if buf[ip] < 0x50 else buf[ip + 8 : ip + 24])
+        try:
+            hop = self._hops[to, source]
+        except KeyError:
+            return self._send_first(buf, start, end, seg, to, source)
+        at = start - hop.header
+        try:
+            buf[at:ip] = hop.heads[bytes(buf[start:ip])]  # type: ignore[index]  # those kept by address have them
+            hop.send(buf[at:end])
+        except OSError as error:
+            return self._refused(error, end - ip, seg)
+        return True
+
+    def recv(self, buf: Buffer, pos: int) -> tuple[int, int, int, Endpoint]:
+        """Receive a packet, or what GRO made of several; see `ltunnel.plugin.RawPort`."""
+        for _ in range(_TURN):
+            self._left -= 1
+            if not self._left:
+                self._look_around()
+            receive, link, low, high, _ = self._intake
+            try:
+                size = receive(buf[pos:])
+            except BlockingIOError:
+                if self._served or not self._look_around():  # what waits elsewhere wakes the loop once more
+                    self._served = False
+                    raise
+                continue
+            except OSError as error:
+                if error.errno == errno.EBADF:
+                    raise
+                self._drop("receive error", 1)
+                raise BlockingIOError from None
+            self._served = True
+            ends = bytes(buf[pos + low : pos + high])
+            try:
+                source = self._sources[ends]
+            except KeyError:
+                source = self._introduce(ends)
+            if source is not None:
+                return pos + link, pos + size, _GSO_SIZE.unpack_from(buf, pos + _GSO_SIZE_AT)[0], source
+        raise BlockingIOError  # much that is only passing through here; the loop comes back
+
+    def route(self, host: str) -> tuple[bytes, int] | None:
+        """Return (packed local address, MTU) of packets to `host` as things are now, None without a route."""
+        return self._routes.find(host)
+
+    # ---------------------------------------------------------------- the way out
+
+    def _send_first(self, buf: Buffer, start: int, end: int, seg: int, to: Endpoint, source: bytes) -> bool:
+        """Send a packet to where the way is not known yet."""
+        try:
+            hop = self._find_hop(str(to[0]), source)
+        except OSError as error:
+            return self._refused(error, end - start - _VNET_SIZE, seg)
+        if hop is None:
+            self._drop("unreachable", _count(end - start - _VNET_SIZE, seg))
+            return False
+        if hop.heads is not None:
+            if len(self._hops) >= _KEPT:
+                self._hops.clear()
+            self._hops[to, source] = hop
+            return self.send(buf, start, end, seg, to)
+        if len(hop.waiting) >= _WAITING:
+            del hop.waiting[0]
+            self._drop("unreachable", 1)
+        hop.waiting.append(bytes(buf[start:end]))
+        return True
+
+    def _find_hop(self, host: str, source: bytes) -> _Hop | None:
+        """Return the way to a host, None if there is none. Raises OSError for a device that cannot be used."""
+        way = self._routes.way(host, source)
+        if way is None:
+            return None
+        version = 4 if len(source) == 4 else 6
+        key = (way.link.device, way.next, version)
+        hop = self._neighbours.get(key)
+        if hop is None or hop.heads is None:
+            hop = self._make_hop(way.link, version) if hop is None else hop
+            if len(self._neighbours) >= _KEPT:
+                self._neighbours.clear()
+            self._neighbours[key] = hop
+            self._resolve(hop, way.link, key)
+        return hop
+
+    def _make_hop(self, link: Link, version: int) -> _Hop:
+        if link.hardware not in _WITH_HEADER + _WITHOUT_HEADER:
+            raise OSError(errno.EPFNOSUPPORT, f"{link.name} has no Ethernet header")
+        return _Hop(self._outlet(link, version).send, _ETHERNET if link.hardware in _WITH_HEADER else 0)
+
+    def _resolve(self, hop: _Hop, link: Link, key: _Place) -> None:
+        """Find out the next machine's link-layer address, if the kernel knows it; send what waits for it."""
+        device, host, version = key
+        header = b""
+        if hop.header:
+            address = link.address if link.flags & _NO_NEIGHBOURS else self._routes.neighbour(device, host)
+            if address is None:
+                return
+            header = address + link.address + _ETHER_TYPE[version].to_bytes(2, "big")
+            if len(header) != _ETHERNET:
+                raise OSError(errno.EPFNOSUPPORT, f"{link.name} has no Ethernet addresses")
+        hop.heads = heads = _Heads(link.mtu, header)
+        waiting, hop.waiting = hop.waiting, []
+        for packet in waiting:
+            with contextlib.suppress(OSError):
+                hop.send(heads[packet[:_VNET_SIZE]] + packet[_VNET_SIZE:])
+                continue
+            self._drop("unreachable", 1)
+
+    def _outlet(self, link: Link, version: int) -> socket.socket:
+        """Return the socket that sends on a device. Raises OSError."""
+        key = (link.device, version)
+        outlet = self._outlets.get(key)
+        if outlet is None:
+            outlet = _open(NOTHING)
+            try:
+                set_buffers(outlet)
+                # Ethernet says in each frame what it carries. A protocol here would make the socket a receiver too.
+                outlet.bind((link.name, _ETHER_TYPE[version] if link.hardware in _WITHOUT_HEADER else 0))
+            except OSError:
+                outlet.close()
+                raise
+            self._outlets[key] = outlet
+        return outlet
+
+    def _refused(self, error: OSError, size: int, seg: int) -> bool:
+        """Count a packet with `size` bytes that did not leave."""
+        code, count = error.errno, _count(size, seg)
+        if code == errno.EBADF:
+            raise error
+        if isinstance(error, BlockingIOError) or code == errno.ENOBUFS:
+            self._drop("queue full", count)
+        elif code == errno.EMSGSIZE:
+            self._drop("too big", count)
+        elif code == errno.EPFNOSUPPORT:
+            self._drop("no Ethernet", count)
+        else:
+            self._drop("unreachable", count)
+            if code in _GONE:
+                self._forget_devices()
+        return False
+
+    # ---------------------------------------------------------------- what is known of the network
+
+    def _look_around(self) -> bool:
+        """Take note of news, and turn to another socket that has something. False: nothing is there to receive."""
+        self._left = _TURN
+        ready = [fd for fd, _ in self._epoll.poll(0)]
+        if self._routes.fileno() in ready:
+            self._take_news()
+        current = self._intake.fd
+        waiting = [intake for fd, intake in self._intakes.items() if fd in ready and fd != current]
+        if waiting:
+            self._intake = waiting[0]
+        return bool(waiting) or current in ready
+
+    def _take_news(self) -> None:
+        changed, neighbours = self._routes.take_news()
+        if changed:
+            self._sources.clear()
+            self._forget_devices()
+        for neighbour in neighbours:
+            for version in (4, 6):
+                self._hear_of(neighbour, version)
+
+    def _hear_of(self, neighbour: Neighbour, version: int) -> None:
+        """Use what is new about a neighbour; a stale entry is asked for anew when it is needed."""
+        key = (neighbour.device, neighbour.host, version)
+        hop = self._neighbours.get(key)
+        if hop is None:
+            return
+        if hop.heads is not None:
+            is_same = hop.heads.header.startswith(neighbour.address)
+            if not neighbour.is_known or neighbour.state & STALE or not is_same:
+                del self._neighbours[key]
+                self._hops = {known: other for known, other in self._hops.items() if other is not hop}
+        elif neighbour.is_known:
+            link = self._routes.link(neighbour.device)
+            if link is not None:
+                self._resolve(hop, link, key)
+        elif neighbour.state & FAILED:
+            del self._neighbours[key]
+            self._drop("unreachable", len(hop.waiting))
+
+    def _forget_devices(self) -> None:
+        """Look everything up again; what waits for a neighbour goes on waiting."""
+        self._hops.clear()
+        self._neighbours = {key: hop for key, hop in self._neighbours.items() if hop.waiting}
+        for key in [key for key in self._outlets if self._routes.link(key[0]) is None]:
+            self._outlets.pop(key).close()
+
+    def _introduce(self, ends: bytes) -> Endpoint | None:
+        """Name the source of a packet by its packed (source, destination); None if it is not sent to us."""
+        size = len(ends) // 2
+        family = socket.AF_INET if size == 4 else socket.AF_INET6
+        source = (socket.inet_ntop(family, ends[:size]),) if self._routes.is_ours(ends[size:]) else None
+        if len(self._sources) >= _KEPT:
+            self._sources.clear()
+        self._sources[ends] = source
+        return source
+
+    def _drop(self, reason: str, count: int) -> None:
+        if count:
+            self.drops[reason] = self.drops.get(reason, 0) + count
+
+
+def _count(size: int, seg: int) -> int:
+    """Return how many segments a packet of `size` bytes becomes."""
+    return max(1, -(-(size - 40) // seg)) if seg else 1
+
+
+def _open(program: Program) -> socket.socket:
+    """Open a packet socket that is bound to nothing yet, so that no packet comes before its filter."""
+    sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, 0)
+    try:
+        sock.setsockopt(_SOL_PACKET, _PACKET_VNET_HDR, 1)
+        attach(sock, program)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _listen(ether_type: int, program: Program, receive_buffer: int) -> socket.socket:
+    """Open a packet socket that receives from all interfaces."""
+    sock = _open(program)
+    try:
+        set_buffers(sock, receive_buffer)
+        sock.bind(("", ether_type))
+    except OSError:
+        sock.close()
+        raise
+    return sock
