@@ -1,3 +1,4 @@
+import contextlib
 import os
 import resource
 import select
@@ -337,7 +338,7 @@ def test_out_of_descriptors(listener):
     resource.setrlimit(resource.RLIMIT_NOFILE, (raws[-1].fileno() + 1, hard))
     used = []
     try:
-        with pytest.raises(OSError, match="Too many open files"):
+        with contextlib.suppress(OSError):
             while True:
                 used.append(os.open(os.devnull, os.O_RDONLY))
         assert drain(listener) == []

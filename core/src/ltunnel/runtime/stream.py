@@ -165,7 +165,8 @@ class TcpPort:
         raw = found.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
         if len(raw) < _TCP_INFO.size:  # Linux before 4.9
             return max(0, QUEUE_LEAST - len(found.kept))
-        flags, mss, unacked, rtt, window, unsent, rate = map(int, _TCP_INFO.unpack(raw))
+        info: tuple[int, ...] = _TCP_INFO.unpack(raw)
+        flags, mss, unacked, rtt, window, unsent, rate = info
         if flags & _APP_LIMITED or not rate:  # what was measured is what was sent, not what the line can do
             rate = max(rate, window * mss * 1_000_000 // max(rtt, 1))
         allowed = min(max(int(rate * QUEUE_TIME), QUEUE_LEAST), QUEUE_LIMIT)
