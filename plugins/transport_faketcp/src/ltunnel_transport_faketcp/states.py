@@ -22,7 +22,7 @@ class Cause(Enum):
     ANSWERED = "answered"  # a SYN-ACK that acknowledges the SYN
     HEARD = "heard"  # a segment of this connection
     DOUBT = "doubt"  # a RST or FIN from the wire, or no answer for a while
-    LOST = "lost"  # a node's patience is over: another source port, another SYN
+    LOST = "lost"  # a node's patience is over, or its address is another: another source port, another SYN
     REST = "rest"  # on a node: the core has not used it for long
     EXPIRED = "expired"  # on a hub: silent for long, or no room for it
     CLOSE = "close"  # the core closes it
@@ -36,6 +36,7 @@ TRANSITIONS: dict[tuple[State, Cause], State] = {
     (State.OPENING, Cause.REST): State.IDLE,
     (State.OPENING, Cause.CLOSE): State.CLOSED,
     (State.OPEN, Cause.DOUBT): State.DOUBTED,
+    (State.OPEN, Cause.LOST): State.OPENING,
     (State.OPEN, Cause.REST): State.IDLE,
     (State.OPEN, Cause.EXPIRED): State.CLOSED,
     (State.OPEN, Cause.CLOSE): State.CLOSED,

@@ -10,21 +10,21 @@ from itertools import count
 from ltunnel_transport_faketcp.flow import FOREVER, Flow
 
 ACK_DELAY = 0.04
-"""Seconds that an acknowledgement may wait for company, Linux's TCP_DELACK_MIN."""
+"""Seconds that an acknowledgement may wait for company, Linux's TCP_DELACK_MIN; twice that in the worst case."""
 
 
 class Timers:
     """Two queues: acknowledgements, which all wait equally long, and visits to flows."""
 
     def __init__(self) -> None:
-        self._acks: deque[tuple[float, Flow]] = deque()
+        self._acks: deque[tuple[float, Flow, int]] = deque()
         self._visits: list[tuple[float, int, Flow]] = []
         self._order = count()
 
     def plan_ack(self, flow: Flow, now: float) -> None:
         """Have what a flow has received acknowledged soon."""
         flow.acks_planned = True
-        self._acks.append((now + ACK_DELAY, flow))
+        self._acks.append((now + ACK_DELAY, flow, flow.received))
 
     def plan(self, flow: Flow, when: float) -> None:
         """Have a flow looked at, not later than `when`."""
@@ -38,12 +38,15 @@ class Timers:
         return min(first, default=None)
 
     def due_acks(self, now: float) -> Iterator[Flow]:
-        """Take the flows whose acknowledgements are due."""
+        """Take the flows that have to acknowledge. Where data has done so, what came after waits as long again."""
         acks = self._acks
         while acks and acks[0][0] <= now:
-            flow = acks.popleft()[1]
+            _, flow, received = acks.popleft()
             flow.acks_planned = False
-            yield flow
+            if flow.told < received:
+                yield flow
+            elif flow.told < flow.received:
+                self.plan_ack(flow, now)
 
     def due_visits(self, now: float) -> Iterator[Flow]:
         """Take the flows that are to be looked at; what is planned meanwhile has to be later than `now`."""

@@ -19,12 +19,13 @@ from ltunnel_transport_faketcp.counts import Counts
 from ltunnel_transport_faketcp.flow import Flow
 from ltunnel_transport_faketcp.line import Line
 from ltunnel_transport_faketcp.segment import ACK, CONTROL, MASK, PSH, SYN, VNET_SIZE, Segment, read
+from ltunnel_transport_faketcp.side import ASK_AFTER, Side
 from ltunnel_transport_faketcp.slots import PREFIX, runs, slot_size, write_prefixes
 from ltunnel_transport_faketcp.states import Cause, State, move
 from ltunnel_transport_faketcp.timers import Timers
 
-ACK_EVERY = 32_768
-"""Bytes received after which an acknowledgement leaves at once."""
+ACK_EVERY = 30_000
+"""Bytes received after which an acknowledgement leaves at once, so that never more than 32 kB wait and a segment."""
 STALL_PROBE = 0.1
 """Seconds between probes while the far end's window is full."""
 
@@ -44,9 +45,7 @@ class FakeTcpTransport:
         self._ready: deque[tuple[Flow, bytes, int]] = deque()  # batches that had to be put together
         self._line = Line(port)
         self._timers = Timers()
-        self._side: Caller | Answerer = (Answerer if listen else Caller)(
-            port, self._flows, self._line, self._timers, self.counts
-        )
+        self._side: Side = (Answerer if listen else Caller)(port, self._flows, self._line, self._timers, self.counts)
 
     def connect(self, remote: Address, now: float) -> Flow:
         """Return the flow to `remote`, which begins to open if it is new."""
@@ -58,7 +57,7 @@ class FakeTcpTransport:
         after = flow.sent + size
         flow.used = now
         if after > flow.limit:
-            return self._held_back(flow, now)
+            return self._send_less(flow, buf, start, seg, now)
         write_prefixes(buf, start, end, seg)
         head = flow.head
         assert head is not None  # noqa: S101  # there is a limit, so there is a connection
@@ -75,7 +74,7 @@ class FakeTcpTransport:
         flow.told = received
         if flow.waiting is None:
             flow.waiting = now
-            self._timers.plan(flow, now + 1.0)
+            self._timers.plan(flow, now + ASK_AFTER)
         return True
 
     def receive(self, port: Port, buf: Buffer, pos: int, now: float) -> tuple[Flow | None, int, int, int]:  # noqa: ARG002
@@ -137,7 +136,7 @@ class FakeTcpTransport:
     def handle_timeout(self, now: float) -> None:
         """Send the acknowledgements that are due, ask flows that are silent, give up those that stay so."""
         for flow in self._timers.due_acks(now):
-            if flow.is_up and flow.received > flow.told:
+            if flow.is_up:
                 self._line.acknowledge(flow, now)
         for flow in self._timers.due_visits(now):
             self._side.visit(flow, now)
@@ -149,16 +148,19 @@ class FakeTcpTransport:
         buf[pos:end] = batch
         return flow, pos, end, seg
 
-    def _held_back(self, flow: Flow, now: float) -> bool:
-        """Drop a batch: there is no connection yet, or the far end's window is full."""
-        if flow.is_up:
-            self.counts.window_full += 1
-            if now - flow.probed >= STALL_PROBE:
-                self._line.probe(flow, now)
-                self._timers.plan(flow, now + 1.0)
-        else:
+    def _send_less(self, flow: Flow, buf: Buffer, start: int, seg: int, now: float) -> bool:
+        """Send what the far end's window has room for, and drop the rest. Without a connection, drop all."""
+        if not flow.is_up:
             self.counts.not_open += 1
             self._side.want(flow, now)
+            return False
+        self.counts.window_full += 1
+        room = (flow.limit - flow.sent) // seg * seg
+        if room > 0:
+            self.send(flow, buf, start, start + room, seg, now)
+        elif now - flow.probed >= STALL_PROBE:
+            self._line.probe(flow, now)
+            self._timers.plan(flow, now + ASK_AFTER)
         return False
 
     def _send_halves(self, flow: Flow, buf: Buffer, start: int, end: int, seg: int, now: float) -> bool:
