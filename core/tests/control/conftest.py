@@ -16,9 +16,10 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from ltunnel.control import Control, ControlSettings, Role
+from ltunnel.control.candidates import Dial
 from ltunnel.keys.identity import Identity
 from ltunnel.keys.psk import NetworkKeys, derive_keys, format_key
-from ltunnel.wire.types import FrameType, MessageType
+from ltunnel.wire.types import STAYING, FrameType, MessageType
 
 HUB_FLOW = ("198.51.100.1", 9000)
 WALL = 1_700_000_000.0
@@ -117,7 +118,7 @@ class Host:
         here = peer.path is not None and peer.path.flow == flow
         if here and peer.path.budget is not None:
             peer.path.budget += 3 * len(data)
-        newest = int.from_bytes(data[4:12], "big") == epoch.window.top
+        newest = int.from_bytes(data[4:12], "big") == epoch.window.top and opened[0] not in STAYING
         if not confirmed or epoch is not peer.epoch or not here:
             self.control.notice(epoch, 0, flow, len(data), newest, now)
         if opened[0] >= FrameType.PING:
@@ -177,7 +178,7 @@ class Net:
             settings, random=self.randbytes, now=self.now, wall_offset=wall - self.now, pins=pins or {}
         )
         host = self._add(Host(self, who, control, flow or (f"203.0.113.{len(self.hosts) + 1}", 40000)))
-        control.set_hub_path(0, HUB_FLOW, self.now)
+        control.set_hub_paths([(0, HUB_FLOW)], self.now)
         self.drain(host)
         return host
 
@@ -212,9 +213,13 @@ class Net:
         self.drain(target)
 
     def drain(self, host: Host) -> None:
-        for _transport, flow, data in host.control.outbox:
-            self.transmit(host, flow, data)
-        host.control.outbox.clear()
+        control = host.control
+        while control.calls or control.outbox:
+            for call in _take(control.calls):
+                if isinstance(call, Dial):
+                    control.dialled(call, call.address, self.now)
+            for _transport, flow, data in _take(control.outbox):
+                self.transmit(host, flow, data)
         host.events += host.control.events
         host.control.events.clear()
 
@@ -243,12 +248,21 @@ class Net:
         return [f"{source}>{kind}" for when, source, _, kind, _ in self.log if when >= since]
 
 
+def _take(items: list) -> list:
+    taken = list(items)
+    items.clear()
+    return taken
+
+
 class ControlUnderTest(Control):
     """`Control` with a look behind."""
 
     def session_in_use(self, epoch) -> bool:
         session = self._ctx.session_of(epoch)
         return session is not None and session.in_use
+
+    def _rekey(self, session, now: float) -> None:
+        self._deadlines.rekey(session, now)
 
     def session_with(self, key: bytes):
         return self._ctx.sessions.get(key)

@@ -1,12 +1,14 @@
-"""What all parts of the control side share: settings, the tables that the data path reads, timers and the two outlets.
+"""What all parts of the control side share: settings, the tables that the data path reads, timers, three outlets.
 
-Values go out by `outbox` (datagrams) and `events`; nothing here calls anybody.
+Values go out by `outbox` (datagrams), `calls` (flows to open and close) and `events`; nothing here calls anybody.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from ltunnel.control.candidates import Call
 from ltunnel.control.events import Event, Level
 from ltunnel.control.flows import Describe
 from ltunnel.control.session import Attempt, Session
@@ -25,19 +27,25 @@ class Context:
     """Shared by the parts of one `Control`."""
 
     __slots__ = (
-        "attempts", "clock_error", "describe", "epochs", "events", "fib", "outbox", "peers", "random", "reserved",
-        "sessions", "settings", "stats", "timers", "wall_offset",
+        "attempts", "calls", "clock_error", "describe", "epochs", "events", "fib", "outbox", "peers", "random",
+        "reserved", "sessions", "settings", "stats", "timers", "transports", "wall_offset",
     )  # fmt: skip
 
-    def __init__(self, settings: ControlSettings, random: Random, wall_offset: float, describe: Describe) -> None:
+    def __init__(
+        self, settings: ControlSettings, random: Random, wall_offset: float, describe: Describe,
+        transports: Sequence[str],
+    ) -> None:  # fmt: skip
         self.settings = settings
         self.random = random
         self.describe = describe
+        self.transports = transports
+        """Their names, by number."""
         self.wall_offset = wall_offset
         self.clock_error = 0.0
         """Seconds that the hub's clock is ahead of ours, as it told us."""
         self.timers = TimerQueue()
         self.outbox: list[Outgoing] = []
+        self.calls: list[Call] = []
         self.events: list[Event] = []
         self.stats = Stats()
         self.fib = Fib()
@@ -85,7 +93,10 @@ class Context:
                 epoch.peer.stats.drop(Drop.LIMITED)
                 return False
             path.budget -= len(datagram)
-        epoch.peer.last_tx = now
+        if path is epoch.peer.path:
+            epoch.peer.last_tx = now
+        else:
+            epoch.astray += 1
         self.send(path.transport, path.flow, datagram)
         return True
 

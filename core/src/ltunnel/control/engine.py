@@ -13,11 +13,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ltunnel.control.acceptance import Acceptance, Repeated
+from ltunnel.control.candidates import Call, Candidate, Dial, Standing
 from ltunnel.control.context import Context, Outgoing
-from ltunnel.control.diagnosis import FailureReport
+from ltunnel.control.deadlines import Deadlines
 from ltunnel.control.directory import Binding
 from ltunnel.control.epochs import Epochs
 from ltunnel.control.events import Event, Level
+from ltunnel.control.failures import Failures
 from ltunnel.control.flows import Describe, describe_endpoint
 from ltunnel.control.hub import HubSide
 from ltunnel.control.initiation import Initiation
@@ -27,12 +29,12 @@ from ltunnel.control.paths import Paths
 from ltunnel.control.session import Session
 from ltunnel.control.settings import ControlSettings, Random, Role
 from ltunnel.control.side import Parts, Side
-from ltunnel.control.states import AWAITING_RESP, State, Step
-from ltunnel.control.timers import Key, Timer
+from ltunnel.control.states import State, Step
+from ltunnel.control.timers import Timer
 from ltunnel.errors import WireError
-from ltunnel.plugin import Flow
+from ltunnel.plugin import Address, Flow
 from ltunnel.session import Drop, Epoch, Fib, Path, Peer, Stats
-from ltunnel.wire.frames import ByeCode, Ping, Pong, parse_frame
+from ltunnel.wire.frames import ByeCode, Ping, Pong, Probe, parse_frame
 from ltunnel.wire.messages import Confirm, Cookie, Init, Resp, Time, parse
 from ltunnel.wire.types import FrameType, MessageType
 
@@ -41,18 +43,17 @@ _HANDSHAKE = frozenset(
 )  # fmt: skip
 _FRAMES = frozenset(
     {
-        FrameType.PING, FrameType.PONG, FrameType.WELCOME, FrameType.PEERS, FrameType.ROUTES, FrameType.DENY,
-        FrameType.BYE,
+        FrameType.PING, FrameType.PONG, FrameType.PROBE, FrameType.WELCOME, FrameType.PEERS, FrameType.ROUTES,
+        FrameType.DENY, FrameType.BYE,
     }
 )  # fmt: skip
-_FIRST_REPORT = 1.0
-"""Seconds from the first handshake that does not verify to the first line about it."""
 
 
 class Control:
-    """Sans-IO: the owner brings every datagram and the time, and drains `outbox` and `events` after each call.
+    """Sans-IO: the owner brings every datagram and the time, and drains `calls`, `outbox` and `events` after each call.
 
-    `describe` names a flow of a transport, as `Transport.describe` does. Nothing that the network sends raises.
+    `describe` names a flow of a transport, as `Transport.describe` does, `transports` are their names. Nothing that the
+    network sends raises.
     """
 
     def __init__(
@@ -65,8 +66,9 @@ class Control:
         bindings: Sequence[Binding] = (),
         pins: Mapping[str, bytes] | None = None,
         describe: Describe = describe_endpoint,
+        transports: Sequence[str] = ("transport",),
     ) -> None:
-        ctx = self._ctx = Context(settings, random, wall_offset, describe)
+        ctx = self._ctx = Context(settings, random, wall_offset, describe, tuple(transports))
         self.settings = settings
         self.sessions: dict[int, Epoch] = ctx.epochs
         """Epochs by our index; the data path reads it."""
@@ -76,20 +78,22 @@ class Control:
         self.stats: Stats = ctx.stats
         """What cannot be put down to a peer."""
         self.outbox: list[Outgoing] = ctx.outbox
+        self.calls: list[Call] = ctx.calls
+        """Flows to open and close, in order; before the datagrams in `outbox`."""
         self.events: list[Event] = ctx.events
         epochs = Epochs(ctx)
         liveness = Liveness(ctx)
         self._p = Parts(
             ctx, epochs, liveness, Paths(ctx, liveness), Initiation(ctx, epochs), Acceptance(ctx, epochs, now)
         )  # fmt: skip
-        self._failures = FailureReport()
-        self._reported = float("-inf")
         self._stopped = False
         self._hub_side = HubSide(self._p, bindings) if settings.role is Role.HUB else None
         self._node_side = NodeSide(self._p, pins or {}) if settings.role is Role.NODE else None
         side = self._hub_side or self._node_side
         assert side is not None  # noqa: S101 (there are two roles)
         self._side: Side = side
+        self._failures = Failures(ctx)
+        self._deadlines = Deadlines(self._p, side, self._failures)
 
     # ---------------------------------------------------------------- what others may know
 
@@ -136,10 +140,27 @@ class Control:
             return "expired"
         return "established" if session.in_use else "connecting"
 
+    @property
+    def candidates(self) -> Sequence[Candidate]:
+        """On a node: the ways to the hub, in order of preference."""
+        return () if self._node_side is None else self._node_side.choice.candidates
+
+    @property
+    def standing(self) -> Standing:
+        """On a node: how the candidate in use does, as long as there is a session."""
+        session = None if self._node_side is None else self._node_side.session
+        return Standing.DEAD if session is not None and session.dead else Standing.WORKING
+
+    def why(self, peer: Peer) -> str | None:
+        """Say why the transport that is in use with a peer was chosen."""
+        if peer.path is None or self.peer_state(peer) != "established":
+            return None
+        return "the node came by it" if self._node_side is None else self._node_side.choice.reason
+
     # ---------------------------------------------------------------- the owner's orders
 
     def start(self, now: float) -> None:
-        """Begin: a node connects as soon as `set_hub_path` has said where to."""
+        """Begin: a node connects as soon as `set_hub_paths` has said where to."""
         self._side.start(now)
 
     def stop(self, now: float) -> None:
@@ -152,10 +173,28 @@ class Control:
             self._ctx.timers.cancel_all(session)
         self._stopped = True
 
-    def set_hub_path(self, transport: int, flow: Flow, now: float) -> None:
-        """On a node: where the hub is reached from now on; a session that there is goes along."""
+    def set_hub_paths(self, paths: Sequence[tuple[int, Address]], now: float) -> None:
+        """On a node: the ways to the hub from now on, (transport, address) in order of preference, each transport once.
+
+        A session that there is goes along. Flows are asked for (`calls`) when they are needed.
+        """
         if self._node_side is not None and not self._stopped:
-            self._node_side.set_hub_path(transport, flow, now)
+            self._node_side.set_hub_paths(paths, now)
+
+    def dialled(self, dial: Dial, flow: Flow, now: float) -> None:
+        """Take the flow that a `Dial` asked for; it may still be opening."""
+        if self._node_side is not None and not self._stopped:
+            self._node_side.choice.dialled(dial, flow, now)
+
+    def refused(self, transport: int, flow: Flow, now: float) -> None:
+        """Take note that a transport did not send a datagram of `outbox`, as while a flow is opening."""
+        if self._node_side is not None and not self._stopped:
+            self._node_side.choice.refused(transport, flow, now)
+
+    def network_changed(self, now: float) -> None:
+        """On a node: addresses or routes of this machine have changed, so that other ways to the hub may work."""
+        if self._node_side is not None and not self._stopped:
+            self._node_side.network_changed(now)
 
     def forget_binding(self, who: str, now: float) -> Binding | None:
         """On a hub: give a node's address and name free, by name, address or key in hex; None if there is none."""
@@ -198,15 +237,15 @@ class Control:
                 else:
                     self._side.met(met, now)
             case Cookie():
-                session = self._p.initiation.handle_cookie(message, now)
-                if isinstance(session, Drop):
-                    dropped = session
-                elif self._p.initiation.may_hurry(session, now):
-                    self._side.initiate(session, now)
+                attempt = self._p.initiation.handle_cookie(message, now)
+                if isinstance(attempt, Drop):
+                    dropped = attempt
+                elif self._p.initiation.may_hurry(attempt.session, now):
+                    self._side.hurry(attempt, now)
             case Time():
                 dropped = self._handle_time(message, now)
         if dropped is not None:
-            self._drop(dropped, transport, flow, now)
+            self._failures.drop(dropped, transport, flow, now)
 
     def receive_frame(
         self,
@@ -233,12 +272,14 @@ class Control:
         except WireError:
             peer.stats.drop(Drop.MALFORMED)
             return
-        if isinstance(frame, Ping):
+        if isinstance(frame, Ping | Probe):
             self._answer_ping(session, epoch, frame, transport, flow, now)
         elif isinstance(frame, Pong):
             sent = self._p.liveness.pong(session, peer, frame, transport, flow, now)
             if sent is not None:
-                self._p.paths.proved(session, peer, sent)
+                self._p.paths.proved(session, peer, sent, now)
+            else:
+                self._side.pong(frame, transport, flow, now)
         elif not self._side.handle_frame(session, epoch, frame, now):
             peer.stats.drop(Drop.UNKNOWN_TYPE)
 
@@ -256,7 +297,7 @@ class Control:
         epoch.peer.unanswered_since = None
         if epoch.local_index in session.unproven:
             self._side.proven(session, epoch, now)
-        if newest:
+        if newest and self._side.follows(transport, flow):
             self._p.paths.follow(session, epoch, transport, flow, size, now)
 
     # ---------------------------------------------------------------- time
@@ -269,49 +310,7 @@ class Control:
         """Do what is due, each timer once."""
         for key in self._ctx.timers.due(now):
             if self._ctx.timers.take(key, now) and not self._stopped:
-                self._due(key, now)
-
-    def _due(self, key: Key, now: float) -> None:
-        timer, session = key
-        if not isinstance(session, Session):
-            if timer is Timer.HALF_OPEN:
-                self._p.acceptance.sweep(now)
-            else:
-                self._report(now)
-            return
-        match timer:
-            case Timer.INIT:
-                if session.state in AWAITING_RESP:
-                    session.unanswered += 1
-                    self._side.initiate(session, now)
-            case Timer.CONFIRM:
-                if self._p.initiation.confirm_due(session, now):
-                    self._side.initiate(session, now)
-            case Timer.REKEY | Timer.REKEY_LATE:
-                self._rekey(session, now)
-            case Timer.EPOCHS:
-                if self._p.epochs.forget_due(session, now):
-                    self._side.keyless(session, now)
-            case Timer.KEEPALIVE:
-                self._p.liveness.keepalive_due(session, now)
-            case Timer.WATCH:
-                self._p.liveness.watch_due(session, now)
-                if self._p.epochs.worn(session):
-                    self._rekey(session, now)
-            case Timer.PROBE:
-                if self._p.liveness.probe_due(session, now):
-                    self._rekey(session, now)
-            case Timer.VALIDATE:
-                self._p.paths.validate_due(session, now)
-            case Timer.SILENCE:
-                if self._p.liveness.silence_due(session, now):
-                    self._side.silent(session, now)
-            case Timer.RETRY | Timer.RECONNECT:
-                self._side.retry(session, now)
-
-    def _rekey(self, session: Session, now: float) -> None:
-        if self._p.initiation.start(session):
-            self._side.initiate(session, now)
+                self._deadlines.due(key, now)
 
     # ---------------------------------------------------------------- parts of `receive`
 
@@ -329,38 +328,30 @@ class Control:
         answer = self._p.initiation.handle_time(message, now)
         if isinstance(answer, Drop):
             return answer
-        session, correction = answer
+        attempt, correction = answer
         if abs(correction) >= 1.0:
             way = "behind" if correction > 0 else "ahead of"
             self._ctx.emit(
                 "clock", f"this machine's clock is {_duration(abs(correction))} {way} the hub's: set it right (NTP). "
                 "The tunnel goes by the hub's clock until then", Level.WARNING, seconds=round(correction, 3),
             )  # fmt: skip
-        if self._p.initiation.may_hurry(session, now):
-            self._side.initiate(session, now)
+        if self._p.initiation.may_hurry(attempt.session, now):
+            self._side.hurry(attempt, now)
         return None
 
-    def _answer_ping(self, session: Session, epoch: Epoch, ping: Ping, transport: int, flow: Flow, now: float) -> None:
+    def _answer_ping(
+        self, session: Session, epoch: Epoch, ping: Ping | Probe, transport: int, flow: Flow, now: float
+    ) -> None:
         """Answer to where the PING came from: a PONG is as long as its PING, so that is safe anywhere."""
         path = epoch.peer.path
-        if path is None or (path.transport, path.flow) != (transport, flow):
+        elsewhere = path is None or (path.transport, path.flow) != (transport, flow)
+        if path is None or elsewhere:
             path = Path(transport, flow)
         self._ctx.send_frame(epoch, path, Pong(ping.token, ping.padding), now)
-        if self._hub_side is not None:
+        if elsewhere and isinstance(ping, Probe):
+            self._side.probed(session, epoch, path, now)
+        elif self._hub_side is not None:
             self._p.liveness.measure(session, now)
-
-    def _drop(self, reason: Drop, transport: int, flow: Flow, now: float) -> None:
-        self.stats.drop(reason)
-        if reason not in (Drop.MAC, Drop.STACK):
-            return
-        self._failures.count(self._ctx.describe(transport, flow), reason)
-        if self._ctx.timers.when(Timer.REPORT, None) is None:
-            after = self._reported + Timer.REPORT.schedule.first
-            self._ctx.timers.set(Timer.REPORT, None, max(now + _FIRST_REPORT, after))
-
-    def _report(self, now: float) -> None:
-        self._reported = now
-        self._ctx.events.extend(self._failures.take(self.settings.keys, self.settings.cipher))
 
     def _all_sessions(self) -> list[Session]:
         sessions = list(self._ctx.sessions.values())

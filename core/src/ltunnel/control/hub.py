@@ -7,17 +7,18 @@ from collections.abc import Iterable
 from ipaddress import ip_interface
 
 from ltunnel.control.acceptance import Proved
+from ltunnel.control.candidates import Candidate
 from ltunnel.control.directory import Binding, Denial, Directory
 from ltunnel.control.events import Level
 from ltunnel.control.initiation import Met
-from ltunnel.control.session import Session
+from ltunnel.control.session import Attempt, Session
 from ltunnel.control.side import Parts
 from ltunnel.control.states import Step
 from ltunnel.control.timers import Timer
 from ltunnel.plugin import Flow
-from ltunnel.session import Drop, Epoch, Peer
+from ltunnel.session import Drop, Epoch, Path, Peer
 from ltunnel.session.peer import Network
-from ltunnel.wire.frames import Bye, ByeCode, DenyCode, Frame, Welcome
+from ltunnel.wire.frames import Bye, ByeCode, DenyCode, Frame, Pong, Welcome
 from ltunnel.wire.payloads import ConfirmPayload
 
 GREETING_GAP = 0.1
@@ -47,6 +48,10 @@ class HubSide:
 
     def answers(self, transport: int, flow: Flow) -> bool:  # noqa: ARG002
         """Answer everybody who has the key."""
+        return True
+
+    def follows(self, transport: int, flow: Flow) -> bool:  # noqa: ARG002
+        """Go to nodes by whatever they came by last."""
         return True
 
     def admit(self, proved: Proved, now: float) -> None:
@@ -175,8 +180,13 @@ class HubSide:
         path = None if session.peer is None else session.peer.path
         if path is not None and path.budget is None:
             self._p.initiation.send_init(session, path.transport, path.flow, now)
+            self._p.initiation.again(session, now)
         else:
             self._p.ctx.timers.set(Timer.INIT, session, now + Timer.INIT.schedule.cap)
+
+    def hurry(self, attempt: Attempt, now: float) -> None:
+        """Send the INIT again."""
+        self.initiate(attempt.session, now)
 
     def met(self, met: Met, now: float) -> None:
         """Go on if it is the node that was asked, and nobody else."""
@@ -194,6 +204,24 @@ class HubSide:
         if self._p.epochs.proven(session, epoch, now):
             self._p.initiation.stop(session)
             session.move(Step.CONFIRMED)
+
+    # ---------------------------------------------------------------- paths
+
+    def probed(self, session: Session, epoch: Epoch, path: Path, now: float) -> None:
+        """Be ready to answer there, when the node moves."""
+        self._p.paths.probed(session, epoch, path, now)
+
+    def pong(self, pong: Pong, transport: int, flow: Flow, now: float) -> None:
+        """Do nothing: all that a hub asks goes through `Liveness`."""
+
+    def doubt(self, session: Session, now: float) -> None:
+        """Do nothing: nodes choose the way, and a hub does not ask."""
+
+    def comeback_due(self, session: Session, now: float) -> None:
+        """Do nothing: a hub prefers nothing."""
+
+    def candidate_due(self, timer: Timer, candidate: Candidate, now: float) -> None:
+        """Do nothing: a hub has no candidates."""
 
     # ---------------------------------------------------------------- leaving
 

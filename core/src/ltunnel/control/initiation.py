@@ -12,7 +12,7 @@ from typing import NamedTuple
 from ltunnel.control.context import Context
 from ltunnel.control.epochs import Epochs
 from ltunnel.control.handshake import Initiator, mac_ok
-from ltunnel.control.session import ATTEMPT_LIMIT, Attempt, Pending, Session
+from ltunnel.control.session import ATTEMPT_LIMIT, COOKIE_LIMIT, Attempt, Pending, Session
 from ltunnel.control.states import AWAITING_RESP, AWAITING_WELCOME, Step
 from ltunnel.control.timers import Timer
 from ltunnel.errors import WireError
@@ -53,20 +53,34 @@ class Initiation:
         session.tries = session.unanswered = 0
         return True
 
+    def again(self, session: Session, now: float, *, least: float = 0.0) -> None:
+        """Plan the INIT, or the round of them, after the one that is sent now; at least `least` seconds later."""
+        ctx = self._ctx
+        delay = max(least, Timer.INIT.schedule.delay(session.tries, ctx.random))
+        ctx.timers.set(Timer.INIT, session, now + delay)
+        session.tries += 1
+
     def send_init(self, session: Session, transport: int, flow: Flow, now: float) -> None:
-        """Send an INIT to a flow, and another later."""
+        """Send an INIT to a flow."""
         ctx = self._ctx
         initiator = Initiator(ctx.settings, ctx.random, ctx.new_index())
         time_ns = min(max(int(ctx.wall(now) * 1e9), 0), _TIME_LIMIT)
-        cookie = session.cookie if now - session.cookie_at < COOKIE_LIFETIME else None
+        cookie, received = session.cookies.get((transport, flow), (None, now))
+        if now - received >= COOKIE_LIFETIME:
+            cookie = None
         ctx.send(transport, flow, initiator.init(InitPayload(time_ns, self._stack).pack(), cookie))
-        if len(session.attempts) >= ATTEMPT_LIMIT:
-            self._forget(session, next(iter(session.attempts)))
+        same = [index for index, attempt in session.attempts.items() if attempt.transport == transport]
+        if len(same) >= ATTEMPT_LIMIT:
+            self._forget(session, same[0])
         ctx.attempts[initiator.index] = session.attempts[initiator.index] = Attempt(
             session, initiator, transport, flow, now
         )
-        ctx.timers.set(Timer.INIT, session, now + Timer.INIT.schedule.delay(session.tries, ctx.random))
-        session.tries += 1
+
+    def withdraw(self, session: Session, transport: int, now: float) -> None:
+        """Take note that the INIT over a transport that was to leave now has not."""
+        for index, attempt in tuple(session.attempts.items()):
+            if attempt.transport == transport and attempt.sent == now:
+                self._forget(session, index)
 
     def stop(self, session: Session) -> None:
         """Give up whatever handshake is under way."""
@@ -110,8 +124,8 @@ class Initiation:
         session.tries = 0
         self._send_confirm(session, session.pending, now)
 
-    def handle_cookie(self, cookie: Cookie, now: float) -> Drop | Session:
-        """Read a COOKIE; the session whose INIT it answers should send another, unless it is dropped."""
+    def handle_cookie(self, cookie: Cookie, now: float) -> Drop | Attempt:
+        """Read a COOKIE; the INIT that it answers should be sent anew, unless it is dropped."""
         attempt = self._ctx.attempts.get(cookie.receiver)
         if attempt is None:
             return Drop.UNKNOWN_INDEX
@@ -122,12 +136,13 @@ class Initiation:
         session = attempt.session
         session.unanswered = 0
         self._forget(session, cookie.receiver)
-        session.cookie = value
-        session.cookie_at = now
-        return session
+        if len(session.cookies) >= COOKIE_LIMIT:
+            del session.cookies[next(iter(session.cookies))]
+        session.cookies[attempt.transport, attempt.flow] = value, now
+        return attempt
 
-    def handle_time(self, time: Time, now: float) -> Drop | tuple[Session, float]:
-        """Read a TIME; the session whose INIT it answers, and by how many seconds our clock is corrected."""
+    def handle_time(self, time: Time, now: float) -> Drop | tuple[Attempt, float]:
+        """Read a TIME; the INIT that it answers, and by how many seconds our clock is corrected."""
         attempt = self._ctx.attempts.get(time.receiver)
         if attempt is None:
             return Drop.UNKNOWN_INDEX
@@ -139,7 +154,7 @@ class Initiation:
         self._forget(attempt.session, time.receiver)
         correction = time_ns / 1e9 - self._ctx.wall(now)
         self._ctx.clock_error += correction
-        return attempt.session, correction
+        return attempt, correction
 
     def may_hurry(self, session: Session, now: float) -> bool:
         """Whether a COOKIE or TIME may be answered with an INIT at once; if not, the next regular one will do."""

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ltunnel.control.acceptance import Proved
+from ltunnel.control.candidates import Candidate, places
+from ltunnel.control.choice import Choice
 from ltunnel.control.diagnosis import REPEAT, UNANSWERED_INITS, unanswered
 from ltunnel.control.events import Level
 from ltunnel.control.initiation import Met
 from ltunnel.control.pins import Pins, pin_name
-from ltunnel.control.session import Session
+from ltunnel.control.session import Attempt, Session
 from ltunnel.control.side import Parts
 from ltunnel.control.states import Step
 from ltunnel.control.timers import Timer
-from ltunnel.plugin import Flow
+from ltunnel.plugin import Address, Flow
 from ltunnel.session import Drop, Epoch, Path, Peer
-from ltunnel.wire.frames import TOKEN_SIZE, Bye, Deny, Frame, Ping, Welcome
+from ltunnel.wire.frames import TOKEN_SIZE, Bye, Deny, Frame, Ping, Pong, Welcome
 from ltunnel.wire.payloads import ConfirmPayload
 
 STABLE = 60.0
@@ -25,15 +27,14 @@ STABLE = 60.0
 class NodeSide:
     """A node: one session, with its hub."""
 
-    __slots__ = ("_p", "_pin", "_started", "_told", "hub_flow", "pins", "reason", "session")
+    __slots__ = ("_p", "_pin", "_started", "_told", "choice", "pins", "reason", "session")
 
     def __init__(self, parts: Parts, pins: Mapping[str, bytes]) -> None:
         self._p = parts
         self.pins = Pins(pins)
         self._pin = pin_name(parts.ctx.settings.hub_label, parts.ctx.settings.network)
         self.session = Session()
-        self.hub_flow: tuple[int, Flow] | None = None
-        """Where the operator says the hub is."""
+        self.choice = Choice(parts.ctx, parts.liveness, parts.paths, parts.initiation, self.session)
         self.reason: str | None = None
         """Why there is no connection, for people."""
         self._started = False
@@ -46,15 +47,20 @@ class NodeSide:
         self._started = True
         self._connect(now)
 
-    def set_hub_path(self, transport: int, flow: Flow, now: float) -> None:
-        """Go to the hub by this flow from now on, with the session that there is."""
-        if self.hub_flow == (transport, flow):
-            return
-        self.hub_flow = (transport, flow)
+    def set_hub_paths(self, paths: Sequence[tuple[int, Address]], now: float) -> None:
+        """Look for the hub there from now on, with the session that there is."""
+        if self.choice.set(paths, now):
+            self._begin_anew(now)
+
+    def network_changed(self, now: float) -> None:
+        """See at once what works in another network."""
+        self.choice.network_changed(now)
+        if not self.session.in_use:
+            self._begin_anew(now)
+
+    def _begin_anew(self, now: float) -> None:
+        """Go on with a handshake under way as if it began now, or begin one."""
         session = self.session
-        if session.in_use and session.peer is not None:
-            self._p.paths.move(session, session.peer, Path(transport, flow), now)
-            self._p.liveness.ping(session, now)
         if self._p.ctx.timers.when(Timer.INIT, session) is not None:
             session.tries = 0
             self.initiate(session, now)
@@ -63,21 +69,24 @@ class NodeSide:
 
     def initiate(self, session: Session, now: float) -> None:
         """Send the next INIT; say what may be wrong when three were not answered."""
-        if self.hub_flow is None:
-            return
-        target = self.hub_flow
         path = None if session.peer is None else session.peer.path
-        # Making new keys goes the way that works; a hub that seems dead is looked for in both places.
-        if session.in_use and path is not None and (not session.dead or session.tries % 2):
-            target = path.transport, path.flow
-        self._diagnose(session, target, now)
-        self._p.initiation.send_init(session, *target, now)
+        self._diagnose(session, now)
+        if session.in_use and not session.dead and path is not None:  # new keys are made where the old ones work
+            self._p.initiation.again(session, now)
+            self._p.initiation.send_init(session, path.transport, path.flow, now)
+        elif self.choice.candidates:
+            self.choice.race(now)
+
+    def hurry(self, attempt: Attempt, now: float) -> None:
+        """Send an INIT again where one was answered, but not with RESP."""
+        self.choice.hurry(attempt, now)
 
     def met(self, met: Met, now: float) -> None:
         """Go on if it is the hub that this node knows, or the first it meets."""
         ctx = self._p.ctx
         settings = ctx.settings
         session = met.attempt.session
+        self.choice.met(met.attempt, now)
         if met.key == settings.identity.public:
             self._refused(
                 session, "the hub has this node's own identity: give it a state folder of its own", "denied", now
@@ -148,7 +157,7 @@ class NodeSide:
     def _welcomed(self, session: Session, epoch: Epoch, welcome: Welcome, now: float) -> None:
         ctx = self._p.ctx
         peer = epoch.peer
-        was_dead, was_there = session.dead, session.in_use
+        was_dead, was_there, pending = session.dead, session.in_use, session.pending
         fresh = self._p.epochs.proven(session, epoch, now) or (
             session.pending is not None and session.pending.epoch is epoch
         )
@@ -156,6 +165,8 @@ class NodeSide:
             self._p.initiation.stop(session)
             session.move(Step.CONFIRMED)
             self._p.liveness.begin(session, now)
+            if was_dead or not was_there:
+                self.choice.connected(pending, now)
         if not session.in_use:
             return
         peer.name = welcome.name
@@ -175,8 +186,8 @@ class NodeSide:
             "connected",
             f"connected to {peer.name} at {where} as {', '.join(granted)}"
             + ("; nodes are isolated from each other" if welcome.isolated else ""),
-            name=peer.name, key=peer.key.hex(), endpoint=where, addresses=granted, isolated=welcome.isolated,
-            networks=[str(network) for network in peer.networks], mtu=peer.mtu,
+            name=peer.name, key=peer.key.hex(), endpoint=where, transport=self.choice.used, addresses=granted,
+            isolated=welcome.isolated, networks=[str(network) for network in peer.networks], mtu=peer.mtu,
         )  # fmt: skip
         if sorted(granted) != sorted(map(str, ctx.settings.addresses)):
             ctx.emit(
@@ -210,6 +221,32 @@ class NodeSide:
         delay = Timer.RECONNECT.schedule.delay(session.byes, self._p.ctx.random)
         session.byes += 1
         self._p.ctx.timers.set(Timer.RECONNECT, session, now + delay)
+
+    # ---------------------------------------------------------------- paths
+
+    def follows(self, transport: int, flow: Flow) -> bool:  # noqa: ARG002
+        """Follow a hub that moves; but by which transport is for this side to say."""
+        path = None if self.session.peer is None else self.session.peer.path
+        return path is None or path.transport == transport
+
+    def probed(self, session: Session, epoch: Epoch, path: Path, now: float) -> None:
+        """Do nothing: the answer was all."""
+
+    def pong(self, pong: Pong, transport: int, flow: Flow, now: float) -> None:
+        """Take a PONG from a candidate."""
+        self.choice.pong(pong.token, transport, flow, now)
+
+    def doubt(self, session: Session, now: float) -> None:  # noqa: ARG002
+        """Look for another way to the hub."""
+        self.choice.doubt(now)
+
+    def comeback_due(self, session: Session, now: float) -> None:  # noqa: ARG002
+        """See whether a preferred way works."""
+        self.choice.comeback_due(now)
+
+    def candidate_due(self, timer: Timer, candidate: Candidate, now: float) -> None:
+        """Go on with a candidate."""
+        self.choice.due(timer, candidate, now)
 
     # ---------------------------------------------------------------- handshakes that the hub starts (late rekeying)
 
@@ -265,11 +302,12 @@ class NodeSide:
         self._p.liveness.end(session)
         self._p.epochs.clear(session)
         self._p.ctx.timers.cancel_all(session)
+        self.choice.end()
         session.connected = session.reported = None
 
     def _connect(self, now: float, tries: int = 0) -> None:
         """Begin a handshake, as slowly as after so many tries."""
-        if self.hub_flow is not None and self._p.initiation.start(self.session):
+        if self.choice.candidates and self._p.initiation.start(self.session):
             self.session.tries = tries
             self.initiate(self.session, now)
 
@@ -285,7 +323,7 @@ class NodeSide:
         ctx.sessions[peer.key] = session
         ctx.peers[peer.key] = peer
 
-    def _diagnose(self, session: Session, target: tuple[int, Flow], now: float) -> None:
+    def _diagnose(self, session: Session, now: float) -> None:
         again = session.reported is None or now - session.reported >= REPEAT
         if session.unanswered < UNANSWERED_INITS or not again:
             return
@@ -294,7 +332,12 @@ class NodeSide:
         settings = ctx.settings
         met = session.peer is not None and session.peer.last_handshake is not None
         event = unanswered(
-            settings.hub_label, ctx.describe(*target), session.unanswered, settings.keys, settings.cipher, met=met
+            settings.hub_label,
+            places(self.choice.candidates),
+            session.unanswered,
+            settings.keys,
+            settings.cipher,
+            met=met,
         )
         if not session.in_use:
             self.reason = event.text

@@ -14,8 +14,8 @@ from ltunnel.control.session import PING_LIMIT, PingSent, Session
 from ltunnel.control.settings import Role
 from ltunnel.control.timers import Timer, uniform
 from ltunnel.plugin import Flow
-from ltunnel.session import Peer
-from ltunnel.wire.frames import TOKEN_SIZE, Ping, Pong
+from ltunnel.session import Epoch, Path, Peer
+from ltunnel.wire.frames import TOKEN_SIZE, Ping, Pong, Probe
 
 PROBES = 4
 """Unanswered PINGs after which a peer is held to be dead."""
@@ -63,11 +63,21 @@ class Liveness:
         token = self._ctx.random(TOKEN_SIZE)
         if not self._ctx.send_frame(peer.epoch, peer.path, Ping(token), now):
             return False
-        if len(session.pings) >= PING_LIMIT:
-            del session.pings[next(iter(session.pings))]
-        session.pings[token] = PingSent(now, peer.path.transport, peer.path.flow)
+        self._keep(session, token, PingSent(now, peer.path.transport, peer.path.flow))
         session.last_ping = now
         return True
+
+    def check(self, session: Session, now: float) -> None:
+        """Send a PING, and more if it is not answered."""
+        if self.ping(session, now) and not session.probes and session.peer is not None:
+            session.probes = 1
+            self._ctx.timers.set(Timer.PROBE, session, now + self._patience(session.peer))
+
+    def challenge(self, session: Session, epoch: Epoch, path: Path, now: float) -> None:
+        """Send a PROBE over a path that is not in use, to see whether its address is the peer's."""
+        token = self._ctx.random(TOKEN_SIZE)
+        if self._ctx.send_frame(epoch, path, Probe(token), now):
+            self._keep(session, token, PingSent(now, path.transport, path.flow, epoch))
 
     def pong(self, session: Session, peer: Peer, pong: Pong, transport: int, flow: Flow, now: float) -> PingSent | None:
         """Take a PONG; return the PING that it answers, None if there is none or it came another way."""
@@ -75,8 +85,12 @@ class Liveness:
         if sent is None or (sent.transport, sent.flow) != (transport, flow):
             return None
         del session.pings[pong.token]
-        sample = now - sent.sent
-        peer.rtt = sample if peer.rtt is None else peer.rtt + RTT_GAIN * (sample - peer.rtt)
+        if sent.astray is not None:
+            sent.astray.astray -= 1
+        elif peer.path is not None and (peer.path.transport, peer.path.flow) == (transport, flow):
+            sample = now - sent.sent
+            peer.rtt = sample if peer.rtt is None else peer.rtt + RTT_GAIN * (sample - peer.rtt)
+            self.heard(session)
         return sent
 
     def measure(self, session: Session, now: float) -> None:
@@ -94,9 +108,7 @@ class Liveness:
         )
         due = quiet + self._keepalive()
         if due <= now:
-            if self.ping(session, now) and not session.probes:
-                session.probes = 1
-                self._ctx.timers.set(Timer.PROBE, session, now + self._patience(peer))
+            self.check(session, now)
             due = now + self._keepalive()
         self._ctx.timers.set(Timer.KEEPALIVE, session, due)
 
@@ -146,6 +158,11 @@ class Liveness:
             return True
         self._ctx.timers.set(Timer.SILENCE, session, end)
         return False
+
+    def _keep(self, session: Session, token: bytes, sent: PingSent) -> None:
+        if len(session.pings) >= PING_LIMIT:
+            del session.pings[next(iter(session.pings))]
+        session.pings[token] = sent
 
     def _probe(self, session: Session, peer: Peer, now: float) -> None:
         self.ping(session, now)

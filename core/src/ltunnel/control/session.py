@@ -14,10 +14,12 @@ from ltunnel.plugin import Flow
 from ltunnel.session import Epoch, Peer
 
 ATTEMPT_LIMIT = 4
-"""INITs whose RESP would still be taken: with slow paths the answer to an earlier one may come first."""
+"""INITs over one transport whose RESP is still taken: with slow paths the answer to an earlier one may come first."""
 EPOCH_LIMIT = 4
 """In use, replaced, and two handshakes that have not proved themselves."""
 PING_LIMIT = 16
+COOKIE_LIMIT = 8
+PROVED_LIMIT = 8
 
 
 class Attempt(NamedTuple):
@@ -46,14 +48,16 @@ class PingSent(NamedTuple):
     sent: float
     transport: int
     flow: Flow
+    astray: Epoch | None = None
+    """For a PROBE, over another path than the one in use: what it was sealed with."""
 
 
 class Session:
     """Dealings with one peer. On a node the hub's key, and with it `peer`, is unknown until a RESP has verified."""
 
     __slots__ = (
-        "attempts", "byes", "confirm_macs", "connected", "cookie", "cookie_at", "dead", "epochs", "expiry", "greeted",
-        "hurried", "last_ping", "moved", "peer", "pending", "pings", "probes", "reported", "state", "tries",
+        "attempts", "byes", "confirm_macs", "connected", "cookies", "dead", "epochs", "expiry", "greeted", "hurried",
+        "last_ping", "moved", "peer", "pending", "pings", "probes", "proved", "reported", "state", "tries",
         "unanswered", "unproven", "used_at", "validations",
     )  # fmt: skip
 
@@ -69,8 +73,8 @@ class Session:
         """INITs, or CONFIRMs, sent since the last progress."""
         self.unanswered = 0
         """INITs since the peer last answered anything, for the diagnosis."""
-        self.cookie: bytes | None = None
-        self.cookie_at = 0.0
+        self.cookies: dict[tuple[int, Flow], tuple[bytes, float]] = {}
+        """What a loaded hub gave for a flow (transport, flow), and when."""
         self.hurried = float("-inf")
         """When an INIT was last sent out of turn."""
         self.reported: float | None = None
@@ -102,6 +106,8 @@ class Session:
         self.validations = 0
         self.moved = float("-inf")
         """When the owner was last told that the peer has moved."""
+        self.proved: dict[tuple[int, Flow], float] = {}
+        """When a PONG last came from a flow (transport, flow) that was not in use; the newest last."""
         self.byes = 0
         """BYEs that came soon after each other."""
 

@@ -46,7 +46,7 @@ class ControlSettings:
     mtu: int = DEFAULT_MTU
     """Largest inner packet that this node takes."""
     hub: Address | None = None
-    """On a node: where the hub is (numeric). The flow to it is set with `Control.set_hub_path`."""
+    """On a node: where the hub is (numeric). The ways there are set with `Control.set_hub_paths`."""
     hub_label: str = ""
     """The hub as the operator wrote it (``hub.example:9000``), for messages and pins."""
     keepalive: float = 10.0

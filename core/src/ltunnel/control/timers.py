@@ -49,6 +49,10 @@ class Timer(Enum):
     SILENCE = ("nothing heard for `timeout` seconds: the peer is gone", Schedule(1.0))
     RETRY = ("the hub refused us: ask again", Schedule(30.0, jitter=0.1))
     RECONNECT = ("the hub said BYE: connect again", Schedule(1.0, 2.0, 8.0, 0.3))
+    RACE = ("the next candidate gets its INIT", Schedule(0.3))
+    TRIAL = ("a PROBE was not answered: send another", Schedule(0.5, 1.5, 3.0))
+    COMEBACK = ("the candidate in use is not the preferred one: try those that are", Schedule(10.0, 2.0, 60.0, 0.1))
+    HANG_UP = ("a candidate's flow is not used: close it", Schedule(10.0))
     HALF_OPEN = ("a RESP was not answered by CONFIRM: forget the handshake", Schedule(6.0))
     REPORT = ("say once a minute who sends handshakes that do not verify", Schedule(60.0))
 
@@ -58,7 +62,7 @@ class Timer(Enum):
 
 
 Key = tuple[Timer, Hashable]
-"""A timer and whose it is: a session, or None for the whole control side."""
+"""A timer and whose it is: a session, a candidate, or None for the whole control side."""
 
 
 class TimerQueue:

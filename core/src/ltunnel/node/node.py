@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ltunnel.constants import HEADROOM
+from ltunnel.control.candidates import Call, HangUp
 from ltunnel.control.directory import Binding
 from ltunnel.control.engine import Control
 from ltunnel.control.events import Event
@@ -23,7 +24,7 @@ from ltunnel.data.refuse import Refusals
 from ltunnel.data.reports import Reporter
 from ltunnel.data.virtio import TunPort
 from ltunnel.node.status import status
-from ltunnel.plugin import Address, Port, Transport
+from ltunnel.plugin import Address, Flow, Port, Transport
 
 _LARGEST_MESSAGE = 65_536
 
@@ -49,6 +50,7 @@ class Node:
         self.control = Control(
             settings, random=random, now=now, wall_offset=wall_offset, bindings=bindings, pins=pins,
             describe=lambda transport, flow: self._transports[transport].describe(flow),
+            transports=self.transport_names,
         )  # fmt: skip
         stats = self.control.stats
         local = Local(settings.addresses)
@@ -70,8 +72,13 @@ class Node:
         self._send_messages(now)
 
     def set_hub(self, address: Address, now: float) -> None:
-        """Use another address of the hub, after a new answer to its name."""
-        self.control.set_hub_path(0, self._transports[0].connect(address, now), now)
+        """Look for the hub at another address, by any of the transports, after a new answer to its name."""
+        self.control.set_hub_paths([(index, address) for index in range(len(self._transports))], now)
+        self._send_messages(now)
+
+    def network_changed(self, now: float) -> None:
+        """Take note that addresses or routes of this machine have changed."""
+        self.control.network_changed(now)
         self._send_messages(now)
 
     def stop(self, now: float) -> None:
@@ -121,15 +128,28 @@ class Node:
         return status(self.control, self.settings, self.transport_names, self._transports, now)
 
     def _send_messages(self, now: float) -> None:
-        """Send the control side's datagrams."""
-        outbox = self.control.outbox
-        if not outbox:
-            return
+        """Open and close flows for the control side, and send its datagrams."""
+        control = self.control
+        while control.calls or control.outbox:
+            calls, outbox = list(control.calls), list(control.outbox)
+            control.calls.clear()
+            control.outbox.clear()
+            for call in calls:
+                self._carry_out(call, now)
+            for index, flow, datagram in outbox:
+                if not self._send(self._transports[index], flow, datagram, now):
+                    control.refused(index, flow, now)
+
+    def _carry_out(self, call: Call, now: float) -> None:
+        transport = self._transports[call.transport]
+        if isinstance(call, HangUp):
+            transport.close(call.flow, now)
+        else:
+            self.control.dialled(call, transport.connect(call.address, now), now)
+
+    def _send(self, transport: Transport, flow: Flow, datagram: bytes, now: float) -> bool:
         arena = self._message
-        for index, flow, datagram in outbox:
-            transport = self._transports[index]
-            start = HEADROOM + transport.prefix
-            end = start + len(datagram)
-            arena.data[start:end] = datagram
-            transport.send(flow, arena.view, HEADROOM, end, end - HEADROOM, now)
-        outbox.clear()
+        start = HEADROOM + transport.prefix
+        end = start + len(datagram)
+        arena.data[start:end] = datagram
+        return transport.send(flow, arena.view, HEADROOM, end, end - HEADROOM, now)

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
 from typing import Any
 
+from ltunnel.control.candidates import Candidate
 from ltunnel.control.engine import Control
+from ltunnel.control.flows import describe_endpoint
 from ltunnel.control.settings import ControlSettings
 from ltunnel.plugin import Transport
 from ltunnel.session import Drop, Peer, Stats
@@ -44,6 +46,8 @@ def _peer(
         "networks": [str(network) for network in peer.networks],
         "endpoint": transports[path.transport].describe(path.flow) if path else None,
         "transport": names[path.transport] if path else None,
+        "chosen": control.why(peer),
+        "candidates": [_candidate(candidate, peer, control, now) for candidate in _candidates(control, peer)],
         "state": control.peer_state(peer),
         "last_handshake": _ago(peer.last_handshake, now),
         "last_seen": _ago(peer.last_rx if peer.last_rx >= 0 else None, now),
@@ -57,6 +61,25 @@ def _peer(
         "rx_packets": peer.stats.rx_packets,
         "tx_packets": peer.stats.tx_packets,
         "drops": _drops(peer.stats.drops),
+    }
+
+
+def _candidates(control: Control, peer: Peer) -> Sequence[Candidate]:
+    return control.candidates if peer is control.hub else ()
+
+
+def _candidate(candidate: Candidate, peer: Peer, control: Control, now: float) -> dict[str, Any]:
+    """Describe one way to the hub; of the one in use more is known than what its trials have shown."""
+    used = peer.path is not None and peer.path.transport == candidate.transport
+    used = used and control.peer_state(peer) == "established"
+    heard, rtt = (peer.last_rx, peer.rtt) if used else (candidate.heard, candidate.rtt)
+    return {
+        "transport": candidate.name,
+        "address": describe_endpoint(candidate.transport, candidate.address),
+        "state": (control.standing if used else candidate.standing).value,
+        "used": used,
+        "last_answer": _ago(heard, now),
+        "rtt_ms": round(rtt * 1000, 3) if rtt is not None else None,
     }
 
 
