@@ -6,7 +6,7 @@ STAMP  := .venv/.installed
 
 PLUGINS  := $(wildcard plugins/*)
 PROJECTS := pyproject.toml core/pyproject.toml $(PLUGINS:%=%/pyproject.toml)
-TYPED    := core/src $(PLUGINS:%=%/src) examples/cipher_chacha/src lab demo bench
+TYPED    := core/src $(PLUGINS:%=%/src) examples/cipher_chacha/src lab demo bench conftest.py
 
 ROUNDS  ?= 3
 SECONDS ?= 4

@@ -83,8 +83,8 @@ def udp_1300(peer: Peer, seconds: int) -> Figures:
 
 
 def ping(peer: Peer, seconds: int) -> Figures:
-    """Ping the hub 50 times a second."""
-    result = traffic.ping(peer.arena.node, peer.address(HUB), count=50 * seconds, interval=0.02)
+    """Ping the hub 100 times a second."""
+    result = traffic.ping(peer.arena.node, peer.address(HUB), count=100 * seconds, interval=0.01)
     return {"ping": result.average}
 
 

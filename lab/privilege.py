@@ -30,13 +30,14 @@ def become_root() -> None:
     Returns when this process has the rights. Ends the process with a line on stderr when the system allows neither.
     """
     if _may_administer():
-        if os.environ.get(_INSIDE):
+        if os.environ.get(_INSIDE) == "new":
             _private_run()
+            os.environ[_INSIDE] = "ready"  # for programs started from here
         return
     if os.environ.get(_INSIDE) or not user_namespaces_work():
         sys.exit("This needs root, and the system allows no user namespaces (unshare -Urnm): run it with sudo.")
     unshare = ["unshare", "--user", "--map-root-user", "--net", "--mount"]
-    os.execvpe("unshare", [*unshare, sys.executable, *sys.orig_argv[1:]], os.environ | {_INSIDE: "1"})
+    os.execvpe("unshare", [*unshare, sys.executable, *sys.orig_argv[1:]], os.environ | {_INSIDE: "new"})
 
 
 def _may_administer() -> bool:

@@ -57,14 +57,15 @@ class Loop:
         """Serve until `stop`.
 
         `tick(now)` does what is due and returns when it wants to be called next (monotonic seconds, None: not by
-        itself). It is called before every wait, so it may look at things that handlers change; as long as there is
-        work without waiting, once a millisecond. An answer that a packet has caused goes out before it.
+        itself). It is called before every long wait, so it may look at things that handlers change; as long as there
+        is work, once a millisecond. What a packet brings within that time, such as its answer, does not wait for it.
         """
         clock, poll, handlers = self._clock, self._epoll.poll, self._handlers
         self._running = True
         now = earliest = clock()
+        ready: list[tuple[int, int]] = []
         while True:
-            ready = poll(0)
+            ready = poll(_TICK if ready else 0)
             if not ready or now >= earliest:
                 deadline = tick(now)
                 if not self._running:

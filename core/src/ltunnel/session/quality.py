@@ -14,7 +14,7 @@ FRESH = 5.0
 FIRST_WAIT = 2.0
 LONGEST_WAIT = 120.0
 FORGIVEN = 60.0
-"""After so many seconds without loss the wait starts small again."""
+"""After so many seconds of records without loss the wait starts small again."""
 
 
 class Quality:
@@ -46,7 +46,7 @@ class Quality:
         self.loss = min(1.0, max(0, lost) / sample)
         self._reported = now
         if lost > 0:
-            soon = now - self._lossless_since < FORGIVEN
+            soon = now - self._lossless_since < self._wait + FORGIVEN
             self._wait = min(LONGEST_WAIT, 2 * self._wait) if soon and self._wait else FIRST_WAIT
             self._lossless_since = now
 
