@@ -19,6 +19,7 @@ from typing import cast
 
 from ltunnel.constants import HEADROOM
 from ltunnel.plugin import TransportContext
+from ltunnel.runtime.host_changes import HostChanges
 from ltunnel.runtime.ports import OpenPort, open_ports
 from ltunnel_transport_tls import ltunnel_transport
 from ltunnel_transport_tls.certificate import make_pair
@@ -32,7 +33,8 @@ def make(context: TransportContext, **options: str) -> tuple[TlsTransport, OpenP
     """Open a port for the transport and make it."""
     descriptor = ltunnel_transport()
     chosen = descriptor.options.model_validate(options)
-    ports = open_ports(descriptor.ports(chosen, context), "transport_tls")
+    changes = HostChanges(Path(tempfile.gettempdir()), "bench", print)
+    ports = open_ports(descriptor.ports(chosen, context), changes)
     return cast(TlsTransport, descriptor.create(chosen, ports, context)), ports[0]
 
 

@@ -22,6 +22,7 @@ from ltunnel.plugin import Address, Transport, TransportContext, TransportDescri
 from ltunnel.registry import Part
 from ltunnel.runtime.control_socket import ControlSocket
 from ltunnel.runtime.folders import run_folder, state_folder
+from ltunnel.runtime.host_changes import HostChanges
 from ltunnel.runtime.hub_address import HubAddress, wait_for_address
 from ltunnel.runtime.link import link_mtu
 from ltunnel.runtime.log import Log, make_log
@@ -75,6 +76,8 @@ def _assemble(config: Config, log: Log, stack: ExitStack) -> Service | None:
     control_socket = ControlSocket(loop, run_folder(), config.tun_name)
     stack.callback(control_socket.close)
     control_socket.serve(_not_yet)
+    changes = HostChanges(run_folder(), config.tun_name, partial(_complain, log))
+    stack.callback(changes.close)
     addresses = _hub_addresses(config, loop, log)
     if addresses is None:
         return None
@@ -87,7 +90,7 @@ def _assemble(config: Config, log: Log, stack: ExitStack) -> Service | None:
     remote_name = "" if config.remote_addr is None else config.remote_addr.host
     context = TransportContext(listen=listen, remote=_widest(addresses), remote_name=remote_name)
     loud = [text for part in plugins.transports for text in part.descriptor.warnings(part.options, context)]
-    opened = [_open_transport(part, context, config, stack) for part in plugins.transports]
+    opened = [_open_transport(part, context, config, changes, stack) for part in plugins.transports]
     tun = open_tun(config.tun_name)
     stack.callback(tun.close)
     clashes = configure_tun(tun.name, mtu=settings.mtu, queue=config.send_queue_size, addresses=settings.addresses)
@@ -133,6 +136,10 @@ def _save_pins(state: State, stored: dict[str, bytes], control: Control) -> None
     stored.update(pins)
 
 
+def _complain(log: Log, text: str) -> None:
+    log(Event(name="host", text=text, level=Level.WARNING))
+
+
 def _not_yet(_request: dict[str, Any], _now: float) -> dict[str, Any]:
     raise HostError("ltunnel is starting: it looks up the server's name")
 
@@ -160,14 +167,19 @@ def _widest(addresses: Sequence[Address]) -> Address | None:
 
 
 def _open_transport(
-    part: Part[TransportDescriptor], context: TransportContext, config: Config, stack: ExitStack
+    part: Part[TransportDescriptor], context: TransportContext, config: Config, changes: HostChanges, stack: ExitStack
 ) -> tuple[Transport, list[OpenPort]]:
-    """Open a transport's ports and make it. Raises `HostError`; `PluginError` when its code fails."""
+    """Open a transport's ports, change the host as it needs, and make it.
+
+    Raises `HostError`; `PluginError` when its code fails.
+    """
     try:
         specs = part.descriptor.ports(part.options, context)
-        ports = open_ports(specs, part.name, receive_buffer=config.recv_queue_size * _BYTES_PER_PACKET)
+        receive_buffer = config.recv_queue_size * _BYTES_PER_PACKET
+        ports = open_ports(specs, changes, receive_buffer=receive_buffer)
         for port in ports:
             stack.callback(port.close)
+        changes.add_rules(part.descriptor.host_rules(part.options, ports))
         return part.descriptor.create(part.options, ports, context), ports
     except LtunnelError:
         raise

@@ -28,12 +28,15 @@ _IFA_F_NODAD = 2
 _TIMEOUT = 30.0
 
 
-def configure_tun(name: str, *, mtu: int, queue: int, addresses: Sequence[Interface]) -> list[str]:
+def configure_tun(
+    name: str, *, mtu: int, queue: int, addresses: Sequence[Interface], gso_max_size: int = GSO_MAX_SIZE
+) -> list[str]:
     """Set up device `name` and bring it up. Returns warnings: addresses that other interfaces hold too.
 
     `queue` is the length of its send queue in packets. Raises `HostError`.
     """
-    order = {"name": name, "mtu": mtu, "queue": queue, "addresses": [str(address) for address in addresses]}
+    words = [str(address) for address in addresses]
+    order = {"name": name, "mtu": mtu, "queue": queue, "gso_max_size": gso_max_size, "addresses": words}
     command = [sys.executable, "-m", "ltunnel.runtime.netlink"]
     try:
         done = subprocess.run(  # noqa: S603 (ourselves)
@@ -56,13 +59,14 @@ def _main() -> None:
     order = json.load(sys.stdin)
     addresses = [ip_interface(address) for address in order["addresses"]]
     try:
-        answer: dict[str, object] = {"warnings": _configure(order["name"], order["mtu"], order["queue"], addresses)}
+        warnings = _configure(order["name"], order["mtu"], order["queue"], order["gso_max_size"], addresses)
+        answer: dict[str, object] = {"warnings": warnings}
     except HostError as error:
         answer = {"error": str(error)}
     json.dump(answer, sys.stdout)
 
 
-def _configure(name: str, mtu: int, queue: int, addresses: Sequence[Interface]) -> list[str]:
+def _configure(name: str, mtu: int, queue: int, gso_max_size: int, addresses: Sequence[Interface]) -> list[str]:
     from pyroute2 import IPRoute, NetlinkError
 
     step = "look for it"
@@ -79,8 +83,8 @@ def _configure(name: str, mtu: int, queue: int, addresses: Sequence[Interface]) 
                     raise
             step = f"set MTU {mtu} and a queue of {queue}"
             route.link("set", index=index, mtu=mtu, txqlen=queue)
-            step = f"set gso_max_size {GSO_MAX_SIZE}"
-            route.link("set", index=index, gso_max_size=GSO_MAX_SIZE)  # of IPv4 too: below 64 KB the kernel sets both
+            step = f"set gso_max_size {gso_max_size}"
+            route.link("set", index=index, gso_max_size=gso_max_size)  # of IPv4 too: below 64 KB the kernel sets both
             for address in addresses:
                 step = f"give it the address {address}"
                 _add_address(route, index, address)

@@ -10,11 +10,13 @@ from typing import Protocol
 
 from ltunnel.errors import HostError
 from ltunnel.plugin import Endpoint, Port, PortKind, PortSpec
+from ltunnel.runtime.host_changes import HostChanges
+from ltunnel.runtime.raw import open_raw
 from ltunnel.runtime.stream import open_stream
 from ltunnel.runtime.udp import RECEIVE_BUFFER, open_udp
 from ltunnel.wire.text import escape
 
-_PROTOCOLS = {PortKind.UDP: "UDP", PortKind.STREAM: "TCP"}
+_PROTOCOLS = {PortKind.UDP: "UDP", PortKind.STREAM: "TCP", PortKind.RAW: "TCP"}
 _TCP_LISTEN = "0A"  # state in /proc/net/tcp
 
 
@@ -32,22 +34,23 @@ class OpenPort(Port, Protocol):
         ...
 
 
-def open_ports(specs: Sequence[PortSpec], owner: str, receive_buffer: int = RECEIVE_BUFFER) -> list[OpenPort]:
-    """Open all ports that the transport `owner` asks for, in order, or none. Raises `HostError`.
+def open_ports(specs: Sequence[PortSpec], host: HostChanges, receive_buffer: int = RECEIVE_BUFFER) -> list[OpenPort]:
+    """Open all ports that a transport asks for, in order, or none. Raises `HostError`.
 
-    `receive_buffer` is how many bytes the kernel keeps for each UDP port until they are read; TCP's it sizes itself.
+    `host` is asked for what some of them need besides. `receive_buffer` is how many bytes the kernel keeps for each port
+    until they are read; those of streams it sizes itself.
     """
     with ExitStack() as stack:
         ports: list[OpenPort] = []
         for spec in specs:
-            port = _open(spec, owner, receive_buffer)
+            port = _open(spec, host, receive_buffer)
             stack.callback(port.close)
             ports.append(port)
         stack.pop_all()
         return ports
 
 
-def _open(spec: PortSpec, owner: str, receive_buffer: int) -> OpenPort:
+def _open(spec: PortSpec, host: HostChanges, receive_buffer: int) -> OpenPort:
     try:
         match spec.kind:
             case PortKind.UDP:
@@ -55,7 +58,8 @@ def _open(spec: PortSpec, owner: str, receive_buffer: int) -> OpenPort:
             case PortKind.STREAM:
                 listen = bool(spec.extra.get("listen"))
                 return open_stream(spec.host, spec.port, listen=listen, dual_stack=spec.dual_stack)
-        raise HostError(f"{owner} asks for a port of kind {spec.kind.value}, which this version cannot open")
+            case PortKind.RAW:
+                return open_raw(spec, host, receive_buffer)
     except OSError as error:
         raise HostError(_explain(error, spec)) from None
 

@@ -261,7 +261,7 @@ class PacketPort:
         key = (link.device, version)
         outlet = self._outlets.get(key)
         if outlet is None:
-            outlet = _open(NOTHING)
+            outlet = _open(0)
             try:
                 set_buffers(outlet)
                 # Ethernet says in each frame what it carries. A protocol here would make the socket a receiver too.
@@ -358,12 +358,13 @@ def _count(size: int, seg: int) -> int:
     return max(1, -(-(size - 40) // seg)) if seg else 1
 
 
-def _open(program: Program) -> socket.socket:
-    """Open a packet socket that is bound to nothing yet, so that no packet comes before its filter."""
-    sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, 0)
+def _open(protocol: int) -> socket.socket:
+    """Open a packet socket; with protocol 0 it receives nothing."""
+    kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+    sock = socket.socket(socket.AF_PACKET, kind, socket.htons(protocol))
     try:
+        attach(sock, NOTHING)
         sock.setsockopt(_SOL_PACKET, _PACKET_VNET_HDR, 1)
-        attach(sock, program)
     except OSError:
         sock.close()
         raise
@@ -372,10 +373,13 @@ def _open(program: Program) -> socket.socket:
 
 def _listen(ether_type: int, program: Program, receive_buffer: int) -> socket.socket:
     """Open a packet socket that receives from all interfaces."""
-    sock = _open(program)
+    sock = _open(ether_type)
     try:
+        with contextlib.suppress(BlockingIOError):
+            while True:  # what came before there was a filter
+                sock.recv(1)
         set_buffers(sock, receive_buffer)
-        sock.bind(("", ether_type))
+        attach(sock, program)
     except OSError:
         sock.close()
         raise

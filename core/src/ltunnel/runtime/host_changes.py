@@ -1,0 +1,136 @@
+"""What a running node changes on its machine beyond its own devices: an nftables table and kernel settings.
+
+All of it is undone at the end. A note of it in the run folder, written before anything is changed, lets the next start
+undo what a crash has left. It holds for one boot: afterwards nothing of it is left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ltunnel.errors import HostError
+from ltunnel.plugin import HostRule
+from ltunnel.runtime.folders import make_folder
+from ltunnel.runtime.host_rules import Forwarding, delete_table, load_table, table_name
+
+SUFFIX = ".undo"
+
+_SETTINGS = Path("/proc/sys")
+_OURS = re.compile(r"net/ipv[46]/conf/[^/]+/(force_)?forwarding")
+"""Settings that a note may speak of."""
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+
+
+class HostChanges:
+    """The changes of the node with one TUN device. `complain` hears what cannot be undone.
+
+    Nothing is touched, and `nft` is not needed, until something is asked for or has been left by a crash. The caller
+    sees to it that no two nodes with one device run at a time.
+    """
+
+    def __init__(self, folder: Path, device: str, complain: Callable[[str], None]) -> None:
+        self._note = make_folder(folder) / f"{device}{SUFFIX}"
+        self.device = device
+        self._table = table_name(device)
+        self.complain = complain
+        self._rules: list[HostRule] = []
+        self._forwarding: Forwarding | None = None
+        self._settings: dict[str, tuple[str, str]] = {}
+        self._undo_leftovers()
+
+    def add_rules(self, rules: Sequence[HostRule]) -> None:
+        """Put further rules in force. Raises `HostError`; those of before then still hold."""
+        if rules:
+            self._write_note(with_table=True)
+            load_table(self._table, [*self._rules, *rules], self._forwarding)
+            self._rules += rules
+
+    def forward(self, forwarding: Forwarding) -> None:
+        """Put forwarding in force, in the place of what was before. Raises `HostError`."""
+        self._write_note(with_table=True)
+        load_table(self._table, self._rules, forwarding)
+        self._forwarding = forwarding
+
+    def setting(self, name: str) -> str | None:
+        """Return the value of a kernel setting (``net/ipv4/conf/eth0/forwarding``), None if there is none."""
+        return _read(name)
+
+    def change_setting(self, name: str, value: str) -> None:
+        """Change a kernel setting until the end. Raises `HostError`."""
+        before = _read(name)
+        if before == value:
+            return
+        if before is None:
+            raise HostError(f"this kernel has no setting {name.replace('/', '.')}")
+        self._settings.setdefault(name, (before, value))
+        self._write_note(with_table=bool(self._rules or self._forwarding))
+        try:
+            (_SETTINGS / name).write_text(value, encoding="ascii")
+        except OSError as error:
+            raise HostError(f"cannot set {name.replace('/', '.')} to {value}: {error.strerror}") from None
+
+    def close(self) -> None:
+        """Undo everything."""
+        self._undo(self._settings, with_table=bool(self._rules or self._forwarding))
+        self._rules.clear()
+        self._forwarding = None
+        self._settings.clear()
+
+    def _undo_leftovers(self) -> None:
+        """Undo what a crashed node with this device has left."""
+        note = self._read_note()
+        if note is not None:
+            settings, with_table = note
+            self._undo(settings, with_table=with_table)
+
+    def _read_note(self) -> tuple[dict[str, tuple[str, str]], bool] | None:
+        """Return (settings: before and ours, whether there is a table); None if nothing was left."""
+        try:
+            note = json.loads(self._note.read_text(encoding="ascii"))
+            if note["boot"] != _boot():
+                return {}, False
+            settings = {name: (before, ours) for name, before, ours in note["settings"] if _OURS.fullmatch(name)}
+            return settings, bool(note["table"])
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError, LookupError):  # it was being written when the crash came
+            return {}, True
+
+    def _undo(self, settings: dict[str, tuple[str, str]], *, with_table: bool) -> None:
+        for name, (before, ours) in reversed(settings.items()):
+            if _read(name) == ours:  # gone with its device, or somebody else's by now
+                try:
+                    (_SETTINGS / name).write_text(before, encoding="ascii")
+                except OSError as error:
+                    self.complain(f"cannot set {name.replace('/', '.')} back to {before}: {error.strerror}")
+        if with_table:
+            try:
+                delete_table(self._table)
+            except HostError as error:
+                self.complain(f"cannot delete the nftables table {self._table}: {error}")
+                return
+        with contextlib.suppress(OSError):
+            self._note.unlink(missing_ok=True)
+
+    def _write_note(self, *, with_table: bool) -> None:
+        settings = [(name, before, ours) for name, (before, ours) in self._settings.items()]
+        note = {"boot": _boot(), "table": with_table, "settings": settings}
+        try:
+            self._note.write_text(json.dumps(note), encoding="ascii")
+        except OSError as error:
+            raise HostError(f"cannot write {self._note}: {error.strerror}") from None
+
+
+def _read(name: str) -> str | None:
+    try:
+        return (_SETTINGS / name).read_text(encoding="ascii").strip()
+    except OSError:
+        return None
+
+
+def _boot() -> str:
+    return _BOOT.read_text(encoding="ascii").strip()
