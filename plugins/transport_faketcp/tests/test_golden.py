@@ -138,7 +138,8 @@ def test_reading_what_was_written():
         (Agreed(1460, 7, False, 5), "020405b40101080a000000090000000501" + "03030a"),
         (Agreed(1460, None, True, None), "020405b401010402"),
         (Agreed(1460, 7, False, None), "020405b4" + "0103030a"),
-        (Agreed(), "020405b4"),
+        (Agreed(1460), "020405b4"),
+        (Agreed(), ""),
     ],
 )
 def test_answers_offer_only_what_was_offered(offered, answer):

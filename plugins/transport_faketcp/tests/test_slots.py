@@ -65,10 +65,11 @@ def test_whole_batches_and_single_segments(plan, first, random):
 @given(batches, st.integers(0, MOD - 1), st.randoms(use_true_random=False), st.booleans())
 def test_cut_and_joined_anywhere(plan, first, random, keeps_pushes):
     """A middlebox cuts the stream as it likes; nothing is lost, so everything arrives, in order."""
-    sent, stream, pushes = [], b"", set()
+    sent, stream, pushes, begins = [], b"", set(), set()
     for size, count, last in plan:
         datagrams, data = make_batch(random, size, count, last)
         sent += datagrams
+        begins.update(range(len(stream), len(stream) + len(data), size + 2))
         stream += data
         pushes.add(len(stream))
     pieces, at = [], 0
@@ -76,13 +77,11 @@ def test_cut_and_joined_anywhere(plan, first, random, keeps_pushes):
         end = min(at + random.choice((1, 2, 3, random.randint(1, 3000))), len(stream))
         if keeps_pushes:  # as segmentation does: the flag stays with the last byte
             end = min([end, *(push for push in pushes if push > at)])
+        if at not in begins and slot_size(memoryview(stream[at:end]), 0, end - at):
+            end = at + 1  # a piece that looks whole by chance, one in 65,536, is taken for that
         pieces.append(((first + at) % MOD, stream[at:end], keeps_pushes and end in pushes))
         at = end
-    found = receive(pieces, first)
-    if any(len(data) > 2 and slot_size(memoryview(data), 0, len(data)) for _, data, _ in pieces):
-        assert len(set(sent) & set(found)) >= len(set(sent)) - 2 * len(pieces), "a piece may look whole by chance"
-    else:
-        assert found == sent
+    assert receive(pieces, first) == sent
 
 
 def test_found_again_after_a_loss():

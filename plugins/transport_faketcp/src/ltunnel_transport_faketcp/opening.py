@@ -106,8 +106,11 @@ def _read_any_options(buf: bytes) -> Agreed:
 
 
 def write_options(mss: int, own_clock: int, offered: Agreed | None = None) -> bytes:
-    """Return the options of a SYN, or those of a SYN-ACK to a SYN that `offered` its own; a multiple of four bytes."""
-    options = bytes((_MSS, 4)) + mss.to_bytes(2, "big")
+    """Return the options of a SYN, or those of a SYN-ACK to a SYN that `offered` its own; a multiple of four bytes.
+
+    An answer has no option that the SYN had not, so it is never larger.
+    """
+    options = bytes((_MSS, 4)) + mss.to_bytes(2, "big") if offered is None or offered.mss else b""
     if offered is None or offered.clock is not None:
         echo = 0 if offered is None else offered.clock or 0
         options += bytes((_SACK, 2)) if offered is None or offered.sack else b"\x01\x01"
