@@ -37,8 +37,8 @@ class OpenPort(Port, Protocol):
 def open_ports(specs: Sequence[PortSpec], host: HostChanges, receive_buffer: int = RECEIVE_BUFFER) -> list[OpenPort]:
     """Open all ports that a transport asks for, in order, or none. Raises `HostError`.
 
-    `host` is asked for what some of them need besides. `receive_buffer` is how many bytes the kernel keeps for each port
-    until they are read; those of streams it sizes itself.
+    `host` is changed as some of them need it. `receive_buffer` is how many bytes the kernel keeps for each port until
+    they are read; those of streams it sizes itself.
     """
     with ExitStack() as stack:
         ports: list[OpenPort] = []
