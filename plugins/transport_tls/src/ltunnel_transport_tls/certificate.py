@@ -36,6 +36,7 @@ def make_pair(names: Sequence[str], *, now: datetime, days: int) -> Pair:
     """
     if not names:
         raise ValueError("a certificate needs a name")
+    alternatives = x509.SubjectAlternativeName([_general_name(name) for name in names])
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:_COMMON_NAME_LIMIT])])
     certificate = (
@@ -46,7 +47,7 @@ def make_pair(names: Sequence[str], *, now: datetime, days: int) -> Pair:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - _CLOCKS_DIFFER)
         .not_valid_after(now + timedelta(days=days))
-        .add_extension(x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=False)
+        .add_extension(alternatives, critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .sign(key, hashes.SHA256())

@@ -17,18 +17,13 @@ RECORD_COST = 22
 _ALL = 1 << 30
 
 
-class ChannelError(Exception):
-    """A connection that cannot go on; the text says why, without anything that the far end chose."""
-
-
 class Channel:
     """TLS over two memory buffers. `trusts`, if given, decides on the far end's certificate (DER) in place of a chain.
 
-    Every method that takes something from the far end may leave something in `output` that has to be sent, also when it
-    raises `ChannelError`: an alert.
+    What comes from the far end may leave something in `output` that has to be sent, also when it was the end: an alert.
     """
 
-    __slots__ = ("_in", "_out", "_tls", "_trusts", "ready")
+    __slots__ = ("_in", "_out", "_tls", "_trusts", "ended", "ready")
 
     def __init__(
         self,
@@ -40,6 +35,8 @@ class Channel:
     ) -> None:
         self.ready = False
         """Whether the handshake is done and the far end trusted."""
+        self.ended: str | None = None
+        """Why the connection cannot go on; nothing in it was chosen by the far end."""
         self._in = ssl.MemoryBIO()
         self._out = ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._in, self._out, server_side=server_side, server_hostname=server_name)
@@ -54,7 +51,7 @@ class Channel:
     def receive(self, records: Buffer, target: Buffer, at: int) -> int:
         """Take bytes from the far end and put what they say into ``target[at:]``: its end.
 
-        The target must have room for all of `records` and one record more. Raises `ChannelError`.
+        The target must have room for all of `records` and one record more. See `ended` afterwards.
         """
         incoming, tls = self._in, self._tls
         incoming.write(records)
@@ -62,15 +59,15 @@ class Channel:
             if not self.ready:
                 tls.do_handshake()
                 self._check()
-            while incoming.pending or tls.pending():
+            while self.ended is None and (incoming.pending or tls.pending()):
                 size = cast(int, tls.read(_ALL, target[at:]))  # with a buffer it returns the number of bytes
                 if not size:
-                    raise ChannelError("the far end closed it")
+                    self.ended = "the far end closed it"
                 at += size
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLError as error:
-            raise ChannelError(_explain(error)) from None
+            self.ended = _explain(error)
         return at
 
     def seal(self, data: Buffer) -> bytes:
@@ -90,9 +87,10 @@ class Channel:
         return self.output()
 
     def _check(self) -> None:
-        if self._trusts is not None and not self._trusts(self._tls.getpeercert(binary_form=True) or b""):
-            raise ChannelError("the server's certificate has none of the pinned fingerprints")
-        self.ready = True
+        if self._trusts is None or self._trusts(self._tls.getpeercert(binary_form=True) or b""):
+            self.ready = True
+        else:
+            self.ended = "the server's certificate has none of the pinned fingerprints"
 
 
 def _explain(error: ssl.SSLError) -> str:

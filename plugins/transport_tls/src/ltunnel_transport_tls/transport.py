@@ -17,7 +17,7 @@ from itertools import count
 from typing import cast
 
 from ltunnel.plugin import Address, Buffer, Endpoint, Port, StreamEvent, StreamPort
-from ltunnel_transport_tls.channel import RECORD, RECORD_COST, Channel, ChannelError
+from ltunnel_transport_tls.channel import RECORD, RECORD_COST, Channel
 from ltunnel_transport_tls.flow import Strangers, TlsFlow
 from ltunnel_transport_tls.framing import LARGEST_SLOT, PREFIX, find_run, write_lengths
 
@@ -160,18 +160,14 @@ class TlsTransport:
         at = len(flow.partial)
         self._stage[:at] = flow.partial
         flow.partial = b""
-        was_ready = channel.ready
-        try:
-            self._end = channel.receive(records, self._stage_view, at)
-        except ChannelError as error:
-            self._lose(flow, now, str(error))
+        self._end = channel.receive(records, self._stage_view, at)
+        if channel.ended is not None and self._end == at:
+            self._lose(flow, now, channel.ended)
             return False
         flow.heard = now
         if not self._put(flow, channel.output()):
             self._lose(flow, now, "the connection takes nothing more")
             return False
-        if channel.ready and not was_ready and flow.remote is not None:
-            self._schedule(flow, now + IDLE_TIME)
         self._staged, self._at = flow, 0
         return True
 
@@ -187,13 +183,21 @@ class TlsTransport:
             self._at = stop
             if stop == self._end:
                 self._staged = None
+                self._look_for_end(flow, now)
             return flow, pos, pos + size, slot
         self._staged = None
         if not slot:
             self._lose(flow, now, "it sends something else than datagrams")
-        else:
+        elif not self._look_for_end(flow, now):
             flow.partial = bytes(self._stage_view[at : self._end])
         return flow, pos, pos, 0
+
+    def _look_for_end(self, flow: TlsFlow, now: float) -> bool:
+        """End a connection of which all has been handed over, if what came last was its end."""
+        ended = None if flow.channel is None else flow.channel.ended
+        if ended is not None:
+            self._lose(flow, now, ended)
+        return ended is not None
 
     # ---------------------------------------------------------------- connections
 
