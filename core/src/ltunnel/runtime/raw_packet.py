@@ -37,9 +37,9 @@ _WITH_HEADER = (1, 772)
 _WITHOUT_HEADER = (0xFFFE, 519)
 _NO_NEIGHBOURS = 0x8 | 0x80  # IFF_LOOPBACK, IFF_NOARP
 
-_VNET = Struct("=BBHHHH")  # flags, gso_type, hdr_len, gso_size, csum_start, csum_offset; in the machine's byte order
+_VNET = Struct("<BBHHHH")  # flags, gso_type, hdr_len, gso_size, csum_start, csum_offset
 _VNET_SIZE = _VNET.size
-_GSO_SIZE = Struct("=H")
+_GSO_SIZE = Struct("<H")
 _GSO_SIZE_AT = 4
 
 _KEPT = 4096

@@ -34,7 +34,7 @@ Random = Callable[[int], bytes]
 
 _VNET_SIZE = 10
 _SHORTEST = _VNET_SIZE + 40
-_GSO_SIZE = Struct("=H")
+_GSO_SIZE = Struct("<H")
 _GSO_SIZE_AT = 4
 _PORT = Struct(">H")
 
