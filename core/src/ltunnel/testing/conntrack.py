@@ -8,6 +8,9 @@ segment, and the window tracking of G. van Rooij, "Real Stateful TCP Packet Filt
     II   end >= highest number sent - largest window of the far end
     III  ack <= highest number that the far end has sent
     IV   ack >= highest number that the far end has sent - max(own largest window, 66000)
+
+It is stricter than recent kernels: those let pass, without effect, what is below the bounds of II and IV or not far
+above that of I.
 """
 
 from __future__ import annotations
@@ -19,12 +22,14 @@ from enum import IntEnum
 from ltunnel.testing.datagrams import TCP, UDP, Fate, Packet, SimEndpoint
 from ltunnel.testing.links import Link
 from ltunnel.testing.network import Network, Router
-from ltunnel.testing.packets import ACK, FIN, RST, SYN
+from ltunnel.testing.packets import ACK, CWR, ECE, FIN, PSH, RST, SYN, URG
 from ltunnel.testing.segments import Fields, Segment, fields_of
 
 _MASK = 0xFFFFFFFF
 _HALF = 1 << 31
 _LEAST_ACK_WINDOW = 66_000
+_IRRELEVANT_FLAGS = PSH | URG | ECE | CWR
+_VALID_FLAGS = {SYN, SYN | ACK, RST, RST | ACK, FIN | ACK, ACK}
 _WINDOW_SCALE, _LARGEST_SHIFT = 3, 14
 
 
@@ -124,6 +129,8 @@ class Tracked:
     state: TrackState = TrackState.NONE
     seen: tuple[Seen, Seen] = field(default_factory=lambda: (Seen(), Seen()))
     last: float = 0.0
+    answered: bool = False
+    """Whether a segment has come from the other end."""
     ignored_syn: Fields | None = None
     """The last SYN that was let pass without effect: its answer may show that this state is out of date."""
 
@@ -163,9 +170,7 @@ class Tracked:
         end = (fields.seq + fields.length) & _MASK
         syn = bool(fields.flags & SYN)
         if sender.window == 0 or (syn and _after(end, sender.end) and self.state in (1, 2)):
-            if not syn:
-                return "segment of an end that was never introduced"
-            sender.begin(fields, end)
+            sender.begin(fields, end)  # without a SYN it is a RST that answers one
         ack = fields.ack if fields.flags & ACK else receiver.end
         if fields.flags & RST and ack == 0:
             ack = receiver.end
@@ -229,7 +234,7 @@ class StrictFirewall(Router):
         if not isinstance(packet, Segment):
             return None
         fields = fields_of(packet)
-        if fields is None:
+        if fields is None or fields.flags & ~_IRRELEVANT_FLAGS not in _VALID_FLAGS:
             return "malformed"
         now = self.network.clock.now
         key = (packet.destination, packet.source) if inward else (packet.source, packet.destination)
@@ -246,4 +251,7 @@ class StrictFirewall(Router):
         why = tracked.judge(fields, 1 if inward else 0)
         if why is None:
             tracked.last = now
+            if fields.flags & RST and not tracked.answered:
+                del self.connections[key]
+            tracked.answered = tracked.answered or inward
         return why
