@@ -125,7 +125,7 @@ class WireguardGo(Peer):
         public = {place: host.run("wg", "pubkey", text=private[place]).stdout.strip() for place, host in hosts.items()}
         for place, host in hosts.items():
             arena.start(host, "wireguard-go", ["wireguard-go", "-f", device[place]], {"LOG_LEVEL": "error"})
-            _wait_for_socket(Path(f"/var/run/wireguard/{device[place]}.sock"))
+            _wait_for(_control_socket(device[place]))
             port = ["listen-port", "51820"] if place == HUB else []
             host.run("wg", "set", device[place], *port, "private-key", "/dev/stdin", text=private[place])
             host.add_address(device[place], f"{self.address(place)}/24")
@@ -135,6 +135,8 @@ class WireguardGo(Peer):
             hosts[place].run("wg", "set", device[place], *far, "persistent-keepalive", "25")
             arena.hub.run("wg", "set", device[HUB], "peer", public[place], "allowed-ips", f"{self.address(place)}/32")
             ping(hosts[place], self.address(HUB), count=1)  # the hub learns where its peers are
+        for name in device.values():
+            _control_socket(name).unlink()  # not needed any more, and nobody else takes it away
 
     def address(self, place: int) -> str:
         """Return an inner address."""
@@ -164,7 +166,11 @@ class Ltunnel(Peer):
         return f"10.78.0.{place}"
 
 
-def _wait_for_socket(path: Path) -> None:
+def _control_socket(device: str) -> Path:
+    return Path(f"/var/run/wireguard/{device}.sock")
+
+
+def _wait_for(path: Path) -> None:
     for _ in range(500):
         if path.exists():
             return
