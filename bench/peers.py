@@ -90,6 +90,12 @@ class Peer(ABC):
                     raise ProgramError(f"{self.name} does not reach {self.address(place)}:\n" + "\n".join(logs))
                 time.sleep(0.2)
 
+    def stop(self) -> None:
+        """End the processes in good order: wireguard-go removes its control socket then."""
+        for programs in self.arena.programs.values():
+            for program in programs:
+                program.stop()
+
 
 class PlainLink(Peer):
     """The veth pairs themselves, forwarded by the hub's kernel: as fast as this machine gets."""
@@ -125,7 +131,7 @@ class WireguardGo(Peer):
         public = {place: host.run("wg", "pubkey", text=private[place]).stdout.strip() for place, host in hosts.items()}
         for place, host in hosts.items():
             arena.start(host, "wireguard-go", ["wireguard-go", "-f", device[place]], {"LOG_LEVEL": "error"})
-            _wait_for(_control_socket(device[place]))
+            _wait_for(Path(f"/var/run/wireguard/{device[place]}.sock"))
             port = ["listen-port", "51820"] if place == HUB else []
             host.run("wg", "set", device[place], *port, "private-key", "/dev/stdin", text=private[place])
             host.add_address(device[place], f"{self.address(place)}/24")
@@ -135,8 +141,6 @@ class WireguardGo(Peer):
             hosts[place].run("wg", "set", device[place], *far, "persistent-keepalive", "25")
             arena.hub.run("wg", "set", device[HUB], "peer", public[place], "allowed-ips", f"{self.address(place)}/32")
             ping(hosts[place], self.address(HUB), count=1)  # the hub learns where its peers are
-        for name in device.values():
-            _control_socket(name).unlink()  # not needed any more, and nobody else takes it away
 
     def address(self, place: int) -> str:
         """Return an inner address."""
@@ -164,10 +168,6 @@ class Ltunnel(Peer):
     def address(self, place: int) -> str:
         """Return an inner address."""
         return f"10.78.0.{place}"
-
-
-def _control_socket(device: str) -> Path:
-    return Path(f"/var/run/wireguard/{device}.sock")
 
 
 def _wait_for(path: Path) -> None:
