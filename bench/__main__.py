@@ -33,18 +33,27 @@ def main() -> int:
     peers = [peer for peer in chosen if peer.name not in absent]
     names = [peer.name for peer in peers]
     samples: Samples = {}
+    started: list[Peer] = []
     try:
         with Lab() as lab:
-            for peer in peers:
-                console.print(f"starting {peer.name}")
-                peer.arena = Arena.build(lab, peer.name)
-                peer.start()
-                peer.wait()
-            for number in range(1, options.rounds + 1):
-                _round(console, peers, samples, f"round {number} of {options.rounds}", options)
+            try:
+                for peer in peers:
+                    console.print(f"starting {peer.name}")
+                    peer.arena = Arena.build(lab, peer.name)
+                    started.append(peer)
+                    peer.start()
+                    peer.wait()
+                for number in range(1, options.rounds + 1):
+                    _round(console, peers, samples, f"round {number} of {options.rounds}", options)
+            finally:
+                for peer in started:
+                    peer.stop()
     except (LabError, ProgramError) as error:
         console.print(str(error), style="red", markup=False, highlight=False)
         return 1
+    except KeyboardInterrupt:
+        console.print("interrupted; everything that was built is removed", style="yellow")
+        return 130
     console.print(table(samples, names, options.rounds))
     console.print(f"all figures: {save(samples, names, absent, options.rounds, options.seconds)}", soft_wrap=True)
     return 0

@@ -90,6 +90,12 @@ class Peer(ABC):
                     raise ProgramError(f"{self.name} does not reach {self.address(place)}:\n" + "\n".join(logs))
                 time.sleep(0.2)
 
+    def stop(self) -> None:
+        """End the processes in good order: wireguard-go removes its control socket then."""
+        for programs in self.arena.programs.values():
+            for program in programs:
+                program.stop()
+
 
 class PlainLink(Peer):
     """The veth pairs themselves, forwarded by the hub's kernel: as fast as this machine gets."""
@@ -125,7 +131,7 @@ class WireguardGo(Peer):
         public = {place: host.run("wg", "pubkey", text=private[place]).stdout.strip() for place, host in hosts.items()}
         for place, host in hosts.items():
             arena.start(host, "wireguard-go", ["wireguard-go", "-f", device[place]], {"LOG_LEVEL": "error"})
-            _wait_for_socket(Path(f"/var/run/wireguard/{device[place]}.sock"))
+            _wait_for(Path(f"/var/run/wireguard/{device[place]}.sock"))
             port = ["listen-port", "51820"] if place == HUB else []
             host.run("wg", "set", device[place], *port, "private-key", "/dev/stdin", text=private[place])
             host.add_address(device[place], f"{self.address(place)}/24")
@@ -164,7 +170,7 @@ class Ltunnel(Peer):
         return f"10.78.0.{place}"
 
 
-def _wait_for_socket(path: Path) -> None:
+def _wait_for(path: Path) -> None:
     for _ in range(500):
         if path.exists():
             return

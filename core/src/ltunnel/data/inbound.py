@@ -16,11 +16,12 @@ from collections.abc import Sequence
 from struct import Struct
 from typing import Protocol
 
-from ltunnel.constants import DATA_HEADER, DATA_OVERHEAD, MAX_ROWS, REJECT_AFTER_PACKETS, ROW_TRAILER, TAG
+from ltunnel.constants import DATA_HEADER, DATA_OVERHEAD, MAX_ROWS, REJECT_AFTER_PACKETS, ROW_TRAILER
 from ltunnel.data.batch import Batch
 from ltunnel.data.deliver import Delivery
 from ltunnel.data.grid import Arena, GridCache, Nonces, ReceiveGrid
-from ltunnel.data.records import LONGEST, NEXT_PART, Assembly, Record
+from ltunnel.data.record_opener import RecordOpener
+from ltunnel.data.records import NEXT_PART
 from ltunnel.data.reports import Reporter
 from ltunnel.data.segments import Trailer, read_trailer
 from ltunnel.errors import WireError
@@ -76,7 +77,7 @@ class Inbound:
         self._plain = delivery.arena
         self._nonces = Nonces()
         self._expected = Nonces()
-        self._assembly = Assembly()
+        self._records = RecordOpener(control.sessions, delivery, stats, self._accept)
         self._grids = GridCache(lambda start, stride, size: ReceiveGrid(self._rx, start, stride, size), limit=32)
 
     def drain(self, index: int, port: Port, now: float) -> bool:
@@ -154,6 +155,8 @@ class Inbound:
             return
         if count == 1:
             word, counter = _HEADER.unpack_from(self._rx.data, start)
+            if word >> 24 == MessageType.DATA and self._one(index, flow, start, size, word, counter, now):
+                return
             self._segment(Batch.single(index, flow, self._rx, start, size), 0, 1, word, counter, now)
             return
         nonces, expected = self._nonces, self._expected
@@ -178,6 +181,20 @@ class Inbound:
                 begin = i
                 step = NEXT_PART if i < count and headers[i][0] >> 24 == MessageType.RECORD else 1
 
+    def _one(self, index: int, flow: Flow, start: int, size: int, word: int, counter: int, now: float) -> bool:
+        """Take the shortest way with a bundle that came alone, what a ping is. False: it needs the long way."""
+        epoch = self._sessions.get(word & 0xFFFFFF)
+        if epoch is None or counter >= REJECT_AFTER_PACKETS or not epoch.usable(now) or not epoch.window.fresh(counter):
+            return False
+        view, middle, length = self._rx.view, start + DATA_HEADER, size - DATA_OVERHEAD
+        plain = self._plain
+        opened = epoch.opener.open((view[start:middle],), (view[middle : start + size],), (plain.view[:length],))
+        if not opened or plain.data[length - 1] != FrameType.BUNDLE:
+            return False
+        self._accept(index, flow, epoch, counter, 1, size, now)
+        self._delivery.bundles(epoch.peer, length, 1, now)
+        return True
+
     def _odd_sizes(
         self, index: int, flow: Flow, start: int, size: int, stride: int, full: int, rest: int, now: float
     ) -> None:
@@ -196,7 +213,7 @@ class Inbound:
     def _segment(self, batch: Batch, begin: int, end: int, word: int, counter: int, now: float) -> None:
         """Open rows `begin` .. `end` of a batch, whose headers are (word, counter), (word, counter + 1), ..."""
         if word >> 24 == MessageType.RECORD:
-            self._parts(batch, begin, end, word, counter, now)
+            self._records.take(batch, begin, end, word, counter, now)
             return
         if word >> 24 != MessageType.DATA:
             for i in range(begin, end):
@@ -224,65 +241,6 @@ class Inbound:
             done, ahead = self._open(batch, at, end if ahead else at + 1, epoch, counter + at - begin, now)
             at += done
 
-    # ---------------------------------------------------------------- parts of records
-
-    def _parts(self, batch: Batch, begin: int, end: int, word: int, header: int, now: float) -> None:
-        """Put rows `begin` .. `end`, neighbouring parts of one record, where they belong; open what is complete."""
-        parts, part, size, counter = header >> 56, header >> 48 & 0xFF, header >> 32 & 0xFFFF, header & 0xFFFFFFFF
-        first, count = counter - part, end - begin
-        epoch = self._sessions.get(word & 0xFFFFFF)
-        if epoch is None:
-            self._stats.drop(Drop.UNKNOWN_INDEX, count)
-            return
-        drops = epoch.peer.stats
-        if first < 0 or part + count > parts or parts > MAX_ROWS or not 0 < size * parts <= LONGEST:
-            drops.drop(Drop.MALFORMED, count)
-        elif first + parts > REJECT_AFTER_PACKETS or not epoch.usable(now):
-            drops.drop(Drop.EXPIRED, count)
-        elif not epoch.window.fresh(first, parts):
-            drops.drop(Drop.REPLAYED, count)
-        else:
-            record = self._assembly.get(word, parts, size, first)
-            if not self._collect(record, batch, begin, end, part):
-                drops.drop(Drop.MALFORMED, count)
-            elif record.complete:
-                self._open_record(record, batch, epoch, now)
-
-    def _collect(self, record: Record, batch: Batch, begin: int, end: int, part: int) -> bool:
-        """Copy parts from a batch. False when their sizes are not those of the record."""
-        full = min(end, batch.full) - begin
-        if full and batch.grid is not None and batch.size - DATA_HEADER == record.size:
-            record.take(part, batch.grid.bodies[begin : begin + full])
-            begin, part = begin + full, part + full
-        for row in range(begin, end):
-            body, _ = batch.row(row)
-            if len(body) > record.size or (len(body) < record.size and part != record.parts - 1):
-                return False
-            record.put(part, body)
-            part += 1
-        return True
-
-    def _open_record(self, record: Record, batch: Batch, epoch: Epoch, now: float) -> None:
-        """Open a complete record and deliver what it holds."""
-        sealed = record.length
-        length = sealed - TAG
-        plain = self._plain
-        self._assembly.forget(record)
-        opened = length > 0 and epoch.opener.open(
-            (record.nonce,), (record.arena.view[:sealed],), (plain.view[:length],)
-        )
-        if not opened:
-            epoch.peer.stats.drop(Drop.FORGED, record.parts)
-            return
-        self._accept(batch, epoch, record.first, record.parts, sealed + DATA_HEADER * record.parts, now)
-        frame = plain.data[length - 1]
-        if frame == FrameType.SUPER:
-            self._delivery.super_packet(epoch.peer, length, now)
-        elif frame == FrameType.BUNDLE:
-            self._delivery.bundles(epoch.peer, length, 1, now)
-        else:
-            epoch.peer.stats.drop(Drop.UNKNOWN_TYPE)
-
     # ---------------------------------------------------------------- rows of one session
 
     def _open(self, batch: Batch, at: int, end: int, epoch: Epoch, counter: int, now: float) -> tuple[int, bool]:
@@ -299,7 +257,8 @@ class Inbound:
         if frame == FrameType.BUNDLE:
             done = self._open_bundles(batch, at, end, epoch, counter, length, now)
             return done, at + done >= min(end, batch.full)
-        self._accept(batch, epoch, counter, 1, size, now, moves=frame not in STAYING)
+        moves = frame not in STAYING
+        self._accept(batch.transport, batch.flow, epoch, counter, 1, size, now, moves=moves)
         if frame == FrameType.REPORT:
             self._take_report(epoch, bytes(plain.view[: length - 1]), now)
         elif frame >= _LOWEST_CONTROL_FRAME:
@@ -315,13 +274,13 @@ class Inbound:
         trailer = read_trailer(plain.data, length) if length > ROW_TRAILER else None
         payload = length - ROW_TRAILER - trailer.header_length if trailer else 0
         if trailer is None or not 0 < payload <= trailer.seg:
-            self._accept(batch, epoch, counter, 1, length + DATA_OVERHEAD, now)
+            self._accept(batch.transport, batch.flow, epoch, counter, 1, length + DATA_OVERHEAD, now)
             epoch.peer.stats.drop(Drop.MALFORMED)
             return 1
         done = 1
         if payload == trailer.seg and at < batch.full:
             done, payload = self._join(batch, at, end, epoch, trailer, length)
-        self._accept(batch, epoch, counter, done, done * batch.size, now)
+        self._accept(batch.transport, batch.flow, epoch, counter, done, done * batch.size, now)
         self._delivery.rows(epoch.peer, trailer, done, payload, now)
         return done
 
@@ -368,7 +327,7 @@ class Inbound:
             )
             while done < opened and data[(done + 1) * length - 1] == FrameType.BUNDLE:
                 done += 1
-        self._accept(batch, epoch, counter, done, done * (length + DATA_OVERHEAD), now)
+        self._accept(batch.transport, batch.flow, epoch, counter, done, done * (length + DATA_OVERHEAD), now)
         self._delivery.bundles(epoch.peer, length, done, now)
         return done
 
@@ -381,8 +340,9 @@ class Inbound:
             epoch.peer.quality.report(epoch.local_index, report.expected, report.accepted, now, epoch.astray)
 
     def _accept(
-        self, batch: Batch, epoch: Epoch, counter: int, count: int, size: int, now: float, *, moves: bool = True
-    ) -> None:
+        self, transport: int, flow: Flow, epoch: Epoch, counter: int, count: int, size: int, now: float, *,
+        moves: bool = True,
+    ) -> None:  # fmt: skip
         """Commit authenticated counters, keep the books of peer and path. `moves`: the path may follow to there."""
         window, peer = epoch.window, epoch.peer
         newest = moves and counter + count - 1 > window.top
@@ -391,10 +351,10 @@ class Inbound:
         self._reporter.heard(now)
         peer.unanswered_since = None
         path = peer.path
-        if path is None or epoch is not peer.epoch or path.flow != batch.flow or path.transport != batch.transport:
-            self._control.notice(epoch, batch.transport, batch.flow, size, newest, now)
+        if path is None or epoch is not peer.epoch or path.flow != flow or path.transport != transport:
+            self._control.notice(epoch, transport, flow, size, newest, now)
         else:
             if path.budget is not None:
                 path.budget += 3 * size
             if not epoch.confirmed:
-                self._control.notice(epoch, batch.transport, batch.flow, size, newest, now)
+                self._control.notice(epoch, transport, flow, size, newest, now)

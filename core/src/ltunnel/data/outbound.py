@@ -113,7 +113,8 @@ class Outbound:
             else:
                 self._stage(staging, at, stop, peer, now)
         self._flush(staging, now)
-        self._answer(now)
+        if self._refusals.waiting:
+            self._answer(now)
         return more
 
     def next_hop(self, data: bytearray | bytes, ip: int) -> Peer | None:
@@ -147,7 +148,8 @@ class Outbound:
         """Seal and send what `forward` has gathered."""
         if self._transit.pos:
             self._flush(self._transit, now)
-        self._answer(now)
+        if self._refusals.waiting:
+            self._answer(now)
 
     def _answer(self, now: float) -> None:
         """Deliver the ICMP errors that refused packets have caused."""

@@ -22,13 +22,14 @@ class Refusals:
     def __init__(self, local: Local, stats: Stats) -> None:
         self._local = local
         self._stats = stats
-        self._replies: list[bytes] = []
+        self.waiting: list[bytes] = []
+        """Errors that were made and not taken yet."""
         self._tokens = BURST
         self._filled = 0.0
 
     def take(self) -> list[bytes]:
         """Hand over the errors made since the last call."""
-        replies, self._replies = self._replies, []
+        replies, self.waiting = self.waiting, []
         return replies
 
     def no_route(self, packet: bytes, now: float) -> None:
@@ -66,4 +67,4 @@ class Refusals:
 
     def _reply(self, packet: bytes | None) -> None:
         if packet is not None:
-            self._replies.append(packet)
+            self.waiting.append(packet)

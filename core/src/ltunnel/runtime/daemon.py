@@ -35,7 +35,7 @@ from ltunnel.runtime.state import State
 from ltunnel.runtime.tun import open_tun
 from ltunnel.wire.text import escape
 
-_BYTES_PER_PACKET = 8192
+_BYTES_PER_PACKET = 24_576
 """What the kernel may charge a socket's buffer for one packet of `recv_queue_size`."""
 
 _UNENCRYPTED = "NOT ENCRYPTED: there is no key, so anybody can read, forge and join; give one with -k (ltunnel genkey)"
