@@ -215,7 +215,7 @@ class StrictFirewall(Router):
         if packet.protocol in self.blocked:
             self.drop(packet, Fate.FILTERED)
             return
-        why = self._judge(packet, inward=link is self.uplink) if packet.protocol == TCP else None
+        why = self.judge(packet, inward=link is self.uplink) if packet.protocol == TCP else None
         if why is None:
             self.forward(packet, link)
         else:
@@ -230,7 +230,8 @@ class StrictFirewall(Router):
         """Return how many connections are in a state."""
         return sum(1 for tracked in self.connections.values() if tracked.state is state)
 
-    def _judge(self, packet: Packet, *, inward: bool) -> str | None:
+    def judge(self, packet: Packet, *, inward: bool) -> str | None:
+        """Take a packet; None if it may pass, else why not. `inward`: it comes from outside."""
         if not isinstance(packet, Segment):
             return None
         fields = fields_of(packet)
