@@ -1,5 +1,6 @@
 """A machine of a lab: one network namespace, with links, addresses, routes, firewall rules and programs."""
 
+import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from ipaddress import ip_interface, ip_network
@@ -10,6 +11,8 @@ from pyroute2 import IPRoute, netns
 
 from lab import owner
 from lab.program import Program
+
+_TABLE_DUMPS = ("iptables-save", "ip6tables-save", "iptables-legacy-save", "ip6tables-legacy-save")
 
 
 class LabError(Exception):
@@ -173,6 +176,7 @@ class Host:
             "rules": "ip rule",
             "rules6": "ip -6 rule",
             "nft": "nft list ruleset",
+            **{program: program for program in _TABLE_DUMPS if shutil.which(program)},
             "settings": "sysctl -ea --pattern ^net\\.(ipv4|ipv6)\\.",
         }
         return {what: self.run(*line.split()).stdout.splitlines() for what, line in views.items()}

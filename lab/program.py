@@ -43,6 +43,11 @@ class Program:
         """Return the end of what it has printed."""
         return "\n".join(self.output().splitlines()[-count:])
 
+    def memory_mb(self, *, peak: bool = False) -> float:
+        """Return its resident memory in MB, now or at its peak (`VmRSS` and `VmHWM` of proc(5))."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return int(status.split("VmHWM:" if peak else "VmRSS:")[1].split()[0]) * 1024 / 1e6
+
     def wait_for(self, pattern: str, timeout: float = 10.0) -> re.Match[str]:
         """Wait until the output has a match of a regular expression."""
         deadline = time.monotonic() + timeout

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,13 @@ PROGRAM = Path(sys.executable).parent / "ltunnel"
 PORT = 9000
 
 Status = dict[str, Any]
+
+
+def config_file(path: Path, content: Mapping[str, object]) -> str:
+    """Write a configuration file, readable by its owner alone; returns its name."""
+    path.write_text(json.dumps(content))
+    path.chmod(0o600)
+    return str(path)
 
 
 class Tunnel:

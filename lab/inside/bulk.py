@@ -1,15 +1,19 @@
 """Moves random bytes over TCP and prints the SHA-256 of what was sent or received.
 
-``bulk.py receive PORT`` prints ``ready`` when it listens; ``bulk.py send ADDRESS PORT BYTES``.
+``bulk.py receive PORT`` prints ``ready`` when it listens; ``bulk.py send ADDRESS PORT BYTES``;
+``bulk.py stream ADDRESS PORT BYTES_PER_SECOND`` sends at an even rate until SIGTERM.
 """
 
 import hashlib
 import os
+import signal
 import socket
 import sys
+import time
 
 _CHUNK = 1 << 20
 _TIMEOUT = 60.0
+_TICK = 0.05
 
 
 def send(address: str, port: int, size: int) -> str:
@@ -21,6 +25,25 @@ def send(address: str, port: int, size: int) -> str:
             connection.sendall(chunk)
             digest.update(chunk)
             size -= len(chunk)
+    return digest.hexdigest()
+
+
+def stream(address: str, port: int, rate: int) -> str:
+    """Send random bytes until SIGTERM; returns their digest."""
+    digest = hashlib.sha256()
+    ended = False
+
+    def end(_number: int, _frame: object) -> None:
+        nonlocal ended
+        ended = True
+
+    signal.signal(signal.SIGTERM, end)
+    with socket.create_connection((address, port), timeout=_TIMEOUT) as connection:
+        while not ended:
+            chunk = os.urandom(int(rate * _TICK))
+            connection.sendall(chunk)
+            digest.update(chunk)
+            time.sleep(_TICK)
     return digest.hexdigest()
 
 
@@ -41,5 +64,7 @@ def receive(port: int) -> str:
 if __name__ == "__main__":
     if sys.argv[1] == "send":
         print(send(sys.argv[2], int(sys.argv[3]), int(sys.argv[4])))
+    elif sys.argv[1] == "stream":
+        print(stream(sys.argv[2], int(sys.argv[3]), int(sys.argv[4])))
     else:
         print(receive(int(sys.argv[2])))
