@@ -265,8 +265,10 @@ def test_options_of_plugins_that_are_not_selected_have_a_notice(write: Write) ->
     ("fields", "notices"),
     [
         ({"p2p_enabled": False, "enable_mesh_routing": False, "fec_parity": 0, "tls_enabled": False}, ()),
-        ({"tls_enabled": True, "tls_cert_file": "a.crt"},
-         ("tls_enabled, tls_cert_file: not in effect, needs a TLS transport",)),
+        ({"tls_enabled": True, "tls_cert_file": "a.crt"}, ()),
+        ({"tls_cert_file": "a.crt"}, ("tls_cert_file: not in effect without tls_enabled",)),
+        ({"tls_enabled": True, "tls_skip_verify": True}, ("tls_skip_verify: not in effect in server mode",)),
+        ({**CLIENT, "tls_enabled": True, "tls_key_file": "k"}, ("tls_key_file: not in effect in client mode",)),
         ({"remote_addr": "h:1"}, ("remote_addr: not in effect in server mode",)),
         ({"remote_addr": ""}, ()),
         ({**CLIENT, "local_addr": ":9000"}, ("local_addr: not in effect in client mode",)),

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from ltunnel.config import tls
 from ltunnel.config.model import INTERNAL, RULE, Config
 from ltunnel.config.read import read_file
 from ltunnel.config.secret import exposure, find_secret
@@ -52,8 +53,9 @@ def load(
         config = Config.model_validate({**fields, "source": str(file or ""), "remarks": tuple(remarks)})
     except ValidationError as error:
         raise ConfigError(places.describe(error)) from None
+    config = config.model_copy(update={"transport": tls.transports(config)})
     _check_sections(sections, config, entries or read_entries(), str(file))
-    return config.model_copy(update={"plugin_options": sections}) if sections else config
+    return config.model_copy(update={"plugin_options": tls.sections(config, sections)})
 
 
 def _check_sections(sections: Mapping[str, Any], config: Config, entries: Entries, source: str) -> None:

@@ -101,6 +101,10 @@ class Config(BaseModel):
     cipher: _PluginName = Field(
         default_factory=_cipher_default, description="cipher plugin; without a key crypto_plain, which encrypts nothing"
     )
+    tls_enabled: bool = Field(False, description="use transport_tls: alone, or after the transports that are named")
+    tls_cert_file: str = Field("", description="with tls_enabled, file of a server's certificate, PEM")
+    tls_key_file: str = Field("", description="with tls_enabled, file of the certificate's private key, PEM")
+    tls_skip_verify: bool = Field(False, description="with tls_enabled, a client takes any certificate (insecure)")
     disable_plugins: _PluginNames = Field((), description="plugins that must not be loaded")
 
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="how much is logged")
@@ -114,10 +118,6 @@ class Config(BaseModel):
     enable_mesh_routing: bool = Field(True, description="paths through other clients")
     max_hops: _Int = Field(3, ge=1, le=16, description="hops of a path through other clients, at most")
     route_update_interval: _Seconds = Field(30.0, description="seconds between route updates")
-    tls_enabled: bool = Field(False, description="TLS around the tunnel")
-    tls_cert_file: str = Field("", description="TLS certificate of a server")
-    tls_key_file: str = Field("", description="TLS private key of a server")
-    tls_skip_verify: bool = Field(False, description="a client does not verify the server's certificate")
 
     # Not written by operators as such; `ltunnel.config.load` fills them in.
     plugin_options: dict[str, dict[str, Any]] = Field(default_factory=dict, description="sections by plugin name")
@@ -171,7 +171,6 @@ _AWAITED = (
     ("a FEC plugin", ("fec_data", "fec_parity")),
     ("a discovery plugin", ("p2p_enabled", "p2p_port")),
     ("a routing plugin", ("enable_mesh_routing", "max_hops", "route_update_interval")),
-    ("a TLS transport", ("tls_enabled", "tls_cert_file", "tls_key_file", "tls_skip_verify")),
 )
 
 
@@ -181,6 +180,14 @@ def _without_effect(config: Config) -> Iterator[str]:
         written = [field for field in fields if field in config.model_fields_set and getattr(config, field)]
         if written:
             yield f"{', '.join(written)}: not in effect, needs {needed}"
+    if not config.tls_enabled:
+        for field in ("tls_cert_file", "tls_key_file", "tls_skip_verify"):
+            if getattr(config, field):
+                yield f"{field}: not in effect without tls_enabled"
+    else:
+        for field in ("tls_skip_verify",) if config.is_hub else ("tls_cert_file", "tls_key_file"):
+            if getattr(config, field):
+                yield f"{field}: not in effect in {config.mode.value} mode"
     if not config.is_hub and "local_addr" in config.model_fields_set:
         yield "local_addr: not in effect in client mode"
     if config.is_hub and config.remote_addr is not None:
