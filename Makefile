@@ -27,14 +27,14 @@ $(STAMP): $(PROJECTS)
 	touch $@
 
 system: ## install the Debian packages that tests and demo need (root), as far as they are missing
-	@scripts/system build lab
+	@scripts/system build lab test
 
 demo: install ## watch a hub and two nodes at work, on namespaces of this machine
 	@scripts/system lab
 	@$(BIN)/python -m demo
 
 test: lint ## run everything that CI runs
-	@scripts/system lab
+	@scripts/system lab test
 	$(BIN)/python -m lab $(BIN)/python -m pytest $(ARGS)
 
 check: lint ## run the fast part: all but the tests that need namespaces

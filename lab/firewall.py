@@ -1,8 +1,7 @@
-"""A firewall between a site and the internet: it translates addresses, tracks connections, and lets pass what is allowed."""
+"""A firewall between a site and the internet: translates addresses, tracks connections, lets pass what is allowed."""
 
 import re
 
-from lab.host import Host
 from lab.internet import Lab
 
 _TABLE = "table inet firewall"

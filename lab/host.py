@@ -1,5 +1,6 @@
 """A machine of a lab: one network namespace, with links, addresses, routes, firewall rules and programs."""
 
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from lab import owner
 from lab.program import Program
 
 _TABLE_DUMPS = ("iptables-save", "ip6tables-save", "iptables-legacy-save", "ip6tables-legacy-save")
+_COUNTS = re.compile(r"(?<=counter) packets \d+ bytes \d+|(?<= )\[\d+:\d+\]|^#.*$", re.MULTILINE)
 
 
 class LabError(Exception):
@@ -167,7 +169,10 @@ class Host:
     # Looking
 
     def traces(self) -> dict[str, list[str]]:
-        """Return what a program could have left behind: links, addresses, routes, rules, nft rules, settings."""
+        """Return what a program could have left behind: links, addresses, routes, rules, filters, settings.
+
+        Counts of packets are left out.
+        """
         views = {
             "links": "ip -o link",
             "addresses": "ip -o address",
@@ -179,7 +184,7 @@ class Host:
             **{program: program for program in _TABLE_DUMPS if shutil.which(program)},
             "settings": "sysctl -ea --pattern ^net\\.(ipv4|ipv6)\\.",
         }
-        return {what: self.run(*line.split()).stdout.splitlines() for what, line in views.items()}
+        return {what: _COUNTS.sub("", self.run(*line.split()).stdout).splitlines() for what, line in views.items()}
 
 
 def _netlink_inside(namespace: str) -> Any:

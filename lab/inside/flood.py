@@ -20,11 +20,12 @@ def syn(source: int, target: bytes, port: int, sequence: int, source_port: int) 
     """Make a SYN with its IP header. The kernel fills in length and checksum of IP (raw(7))."""
     tcp = struct.pack("!HHIIBBHHH", source_port, port, sequence, 0, 10 << 4, 2, 64_240, 0, 0) + _SYN_OPTIONS
     pseudo = struct.pack("!I4sBBH", source, target, 0, 6, len(tcp))
-    total = sum(struct.unpack("!26H", pseudo + tcp))
+    total: int = sum(struct.unpack("!26H", pseudo + tcp))
     total = (total & _WORD) + (total >> 16)
     total = (total & _WORD) + (total >> 16)
     tcp = tcp[:16] + (~total & _WORD).to_bytes(2, "big") + tcp[18:]
-    return struct.pack("!BBHHHBBHI4s", 0x45, 0, 0, 0, 0x4000, 64, 6, 0, source, target) + tcp
+    ip: bytes = struct.pack("!BBHHHBBHI4s", 0x45, 0, 0, 0, 0x4000, 64, 6, 0, source, target)
+    return ip + tcp
 
 
 def main(address: str, port: int, per_second: int, seconds: float) -> None:

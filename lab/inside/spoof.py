@@ -18,7 +18,7 @@ _FIN, _SYN, _RST, _ACK = 1, 2, 4, 16
 
 def checksum(data: bytes) -> int:
     """Return the internet checksum (RFC 1071)."""
-    total = sum(struct.unpack(f"!{(len(data) + 1) // 2}H", data + bytes(len(data) % 2)))
+    total: int = sum(struct.unpack(f"!{(len(data) + 1) // 2}H", data + bytes(len(data) % 2)))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF

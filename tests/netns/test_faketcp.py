@@ -84,6 +84,7 @@ def test_nothing_is_left_behind(lab: Lab, backend: str) -> None:
     rules = "table ip theirs { chain forward { type filter hook forward priority 0; tcp dport 9000 counter accept; }; }"
     for host in (hub, node):
         host.nft(rules)
+        host.run("iptables", "-A", "INPUT", "-p", "tcp", "--dport", "22", "-j", "ACCEPT")
         assert traffic.ping(host, str(ip_interface(f"{HUB_OUTER}/24").network[1]), count=1).received
     before = [host.traces() for host in (hub, node)]
     args = options(lab, backend)
