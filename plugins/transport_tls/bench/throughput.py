@@ -19,8 +19,7 @@ from typing import cast
 
 from ltunnel.constants import HEADROOM
 from ltunnel.plugin import TransportContext
-from ltunnel.runtime.host_changes import HostChanges
-from ltunnel.runtime.ports import OpenPort, open_ports
+from ltunnel.runtime.stream import TcpPort, open_stream
 from ltunnel_transport_tls import ltunnel_transport
 from ltunnel_transport_tls.certificate import make_pair
 from ltunnel_transport_tls.transport import TlsTransport
@@ -29,16 +28,15 @@ BATCHES = {"44 x 1430": (44, 1430), "10 x 1430": (10, 1430), "1 x 1430": (1, 143
 ADDRESS = "127.0.0.1"
 
 
-def make(context: TransportContext, **options: str) -> tuple[TlsTransport, OpenPort]:
+def make(context: TransportContext, **options: str) -> tuple[TlsTransport, TcpPort]:
     """Open a port for the transport and make it."""
     descriptor = ltunnel_transport()
     chosen = descriptor.options.model_validate(options)
-    changes = HostChanges(Path(tempfile.gettempdir()), "bench", print)
-    ports = open_ports(descriptor.ports(chosen, context), changes)
-    return cast(TlsTransport, descriptor.create(chosen, ports, context)), ports[0]
+    port = open_stream(ADDRESS, 0, listen=context.listen is not None, dual_stack=False)
+    return cast(TlsTransport, descriptor.create(chosen, [port], context)), port
 
 
-def serve(transport: TlsTransport, port: OpenPort, patience: float, take: Callable[[int], None] | None = None) -> None:
+def serve(transport: TlsTransport, port: TcpPort, patience: float, take: Callable[[int], None] | None = None) -> None:
     """Work as the loop does until nothing comes for a while."""
     buf = memoryview(bytearray(1 << 18))
     answered = set()
@@ -75,7 +73,7 @@ def receiver(pair: tuple[str, str], told: Connection) -> None:
         told.send((total, time.process_time() - before))
 
 
-def measure(name: str, seconds: float, transport: TlsTransport, port: OpenPort, number: int, far: Connection) -> None:
+def measure(name: str, seconds: float, transport: TlsTransport, port: TcpPort, number: int, far: Connection) -> None:
     """Send batches of one kind for some seconds, and print what came of it."""
     rows, size = BATCHES[name]
     slot = transport.prefix + size

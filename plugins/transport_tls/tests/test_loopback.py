@@ -13,7 +13,7 @@ import pytest
 
 from ltunnel.constants import HEADROOM
 from ltunnel.plugin import TransportContext
-from ltunnel.runtime.ports import open_ports
+from ltunnel.runtime.stream import open_stream
 from ltunnel_transport_tls import ltunnel_transport
 from ltunnel_transport_tls.framing import PREFIX
 
@@ -27,7 +27,8 @@ class End:
     def __init__(self, context: TransportContext, options: dict) -> None:
         descriptor = ltunnel_transport()
         chosen = descriptor.options.model_validate(options)
-        (self.port,) = open_ports(descriptor.ports(chosen, context), "transport_tls")
+        (spec,) = descriptor.ports(chosen, context)
+        self.port = open_stream(spec.host, spec.port, listen=spec.extra["listen"], dual_stack=spec.dual_stack)
         self.transport = descriptor.create(chosen, [self.port], context)
         self.inbox: list[tuple[object, bytes]] = []
         self.buf = memoryview(bytearray(1 << 17))

@@ -7,8 +7,8 @@ import os
 import resource
 import socket
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from typing import Any
 
@@ -89,7 +89,7 @@ def _assemble(config: Config, log: Log, stack: ExitStack) -> Service | None:
 
     remote_name = "" if config.remote_addr is None else config.remote_addr.host
     context = TransportContext(listen=listen, remote=_widest(addresses), remote_name=remote_name)
-    loud = [text for part in plugins.transports for text in part.descriptor.warnings(part.options, context)]
+    loud = [text for part in plugins.transports for text in _transport_warnings(part, context)]
     opened = [_open_transport(part, context, config, changes, stack) for part in plugins.transports]
     tun = open_tun(config.tun_name)
     stack.callback(tun.close)
@@ -173,7 +173,7 @@ def _open_transport(
 
     Raises `HostError`; `PluginError` when its code fails.
     """
-    try:
+    with _set_up(part.name):
         specs = part.descriptor.ports(part.options, context)
         receive_buffer = config.recv_queue_size * _BYTES_PER_PACKET
         ports = open_ports(specs, changes, receive_buffer=receive_buffer)
@@ -181,11 +181,24 @@ def _open_transport(
             stack.callback(port.close)
         changes.add_rules(part.descriptor.host_rules(part.options, ports))
         return part.descriptor.create(part.options, ports, context), ports
+
+
+def _transport_warnings(part: Part[TransportDescriptor], context: TransportContext) -> Sequence[str]:
+    """Return what the operator must hear about a transport's options."""
+    with _set_up(part.name):
+        return part.descriptor.warnings(part.options, context)
+
+
+@contextmanager
+def _set_up(name: str) -> Iterator[None]:
+    """Turn what the code of a plugin raises into a `PluginError`, unless it is an error for the operator already."""
+    try:
+        yield
     except LtunnelError:
         raise
     except Exception as error:
         reason = escape(str(error)) or "no reason given"
-        raise PluginError(f"plugin {part.name} cannot be set up: {type(error).__name__}: {reason}") from error
+        raise PluginError(f"plugin {name} cannot be set up: {type(error).__name__}: {reason}") from error
 
 
 def _key_warnings(settings: ControlSettings) -> list[str]:
