@@ -38,9 +38,15 @@ class TlsOptions(Options):
     port: int | None = Field(
         None, ge=1, le=65_535, description="TCP port of the server, where it is not that of local_addr or remote_addr"
     )
-    cert: str | None = Field(None, description="server: file of its certificate and what leads to the CA's, PEM")
-    key: str | None = Field(None, description="server: file of the certificate's private key, PEM, not encrypted")
-    ca: str | None = Field(None, description="client: file of the CAs it trusts, PEM; without it, those of the system")
+    cert: str | None = Field(
+        None, min_length=1, description="server: file of its certificate and what leads to the CA's, PEM"
+    )
+    key: str | None = Field(
+        None, min_length=1, description="server: file of the certificate's private key, PEM, not encrypted"
+    )
+    ca: str | None = Field(
+        None, min_length=1, description="client: file of the CAs it trusts, PEM; without it, those of the system"
+    )
     server_name: str | None = Field(
         None, min_length=1, description="client: name that it asks for and checks, where it is not that of remote_addr"
     )
