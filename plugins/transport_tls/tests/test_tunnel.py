@@ -50,8 +50,17 @@ def tunnels(lab: Lab) -> tuple[Tunnel, Tunnel]:
 
 def test_large_files_arrive_whole_through_port_443_alone(tunnels: tuple[Tunnel, Tunnel]) -> None:
     hub, node = tunnels
-    rules = 'oifname "eth0" tcp dport != 443 drop; oifname "eth0" meta l4proto udp drop;'
-    node.host.nft(f"table inet fence {{ chain out {{ type filter hook output priority 0; policy accept; {rules} }} }}")
+    node.host.nft(
+        """
+        table inet fence {
+            chain out {
+                type filter hook output priority 0
+                oifname "eth0" tcp dport != 443 drop
+                oifname "eth0" meta l4proto udp drop
+            }
+        }
+        """
+    )
     there = traffic.transfer(node.host, hub.host, "10.0.0.1", megabytes=100)
     back = traffic.transfer(hub.host, node.host, "10.0.0.2", megabytes=100)
     assert there.received == there.sent
