@@ -10,7 +10,7 @@ import pytest
 
 from ltunnel.cli.arguments import FLAGS, normalise
 from ltunnel.cli.root import root as program
-from ltunnel.config import load
+from ltunnel.config import load, load_stack
 from ltunnel.registry import Entries, Entry
 
 DOCUMENTS = ("README.md", "docs/guide.md", "docs/plugins.md", "examples/cipher_chacha/README.md")
@@ -81,7 +81,8 @@ def test_configurations(name, kind, document, tmp_path):
         file.write_text(block)
         file.chmod(0o600)
         config = load(file, {}, {}, entries=ENTRIES)
-        assert config.model_fields_set - {"source", "remarks"} == set(
-            json.loads(block) if kind == "json" else tomllib.loads(block)
-        )
+        names = set(json.loads(block) if kind == "json" else tomllib.loads(block)) - config.plugin_options.keys()
+        made = {"source", "remarks", "plugin_options", "transport"}
+        assert config.model_fields_set - made == names - made
+        load_stack(config)  # its sections are valid options of real plugins
         assert not config.notices()

@@ -5,16 +5,21 @@ import json
 import re
 from enum import Enum
 from pathlib import Path
+from typing import Literal, get_args, get_origin
 
 import click
 import pytest
 
+import ltunnel_transport_faketcp
+import ltunnel_transport_tls
 from ltunnel.cli import main as cli_main
 from ltunnel.cli.arguments import FLAGS
 from ltunnel.cli.root import root as program
 from ltunnel.config.fields import HostPort
 from ltunnel.config.model import INTERNAL, Config, Mode
+from ltunnel.control.candidates import Standing
 from ltunnel.control.events import Level
+from ltunnel.registry import read_entries
 from ltunnel.session import Drop
 from ltunnel.testing import World
 from ltunnel_crypto_aesgcm import ltunnel_cipher
@@ -140,10 +145,42 @@ def _keys_of_status_in_service():
 
 
 def test_sockets_reasons(guide):
-    """What a UDP port counts."""
-    counted = set(re.findall(r"self\._drop\(\"([a-z ]+)\"", (SOURCE / "runtime/udp.py").read_text()))
+    """What ports count."""
+    counted = set()
+    for name in ("udp", "stream", "raw_packet", "raw_tun"):
+        source = (SOURCE / f"runtime/{name}.py").read_text()
+        counted |= set(re.findall(r"self\._drop\(\"([\w ]+)\"", source))
+        counted |= {word for line in re.findall(r"reason = (.*)", source) for word in re.findall(r"\"([\w ]+)\"", line)}
     paragraph = re.search(r"^The sockets under `ports` count (.*?)\n\n", guide.text, re.MULTILINE | re.DOTALL)[1]
     assert counted == set(re.findall(r"`([^`]+)`", paragraph))
+
+
+@pytest.mark.parametrize("plugin", [ltunnel_transport_faketcp, ltunnel_transport_tls])
+def test_options_of_transports(plugin, guide):
+    """Every option with its default, and every choice and bound."""
+    name = plugin.ltunnel_plugin_info().name
+    model = plugin.ltunnel_transport().options
+    rows = {cells[0].strip("`"): cells[1:] for cells in guide.rows(f"option of `{name}`")}
+    assert set(rows) == set(model.model_fields)
+    for option, field in model.model_fields.items():
+        default, meaning = rows[option]
+        assert default == written(field.default)
+        choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+        assert set(choices) <= set(re.findall(r"`(\w+)`", meaning))
+
+
+def test_transports_and_their_candidates(guide):
+    """Every transport that comes along is in the table, and what the status says of each of them to the hub."""
+    selected = {entry.name for entry in read_entries().all if entry.name.startswith("transport_")}
+    assert set(guide.section("Transports").words("transport")) == selected
+    world = World({"transport_udp": ltunnel_transport()}, ltunnel_cipher(), seed=1)
+    world.add_hub()
+    node = world.add_node("a")
+    world.start()
+    assert world.run(10, until=world.all_up)
+    (candidate,) = node.status()["peers"][0]["candidates"]
+    (meaning,) = [cells[1] for cells in guide.section("Status").rows("key of a peer") if cells[0] == "`candidates`"]
+    assert set(re.findall(r"`(\w+)`", meaning)) == {*candidate, *(standing.value for standing in Standing)}
 
 
 def test_every_event_is_in_the_table(guide):

@@ -4,16 +4,18 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
-from ltunnel.plugin import API_VERSION
+from ltunnel.plugin import API_VERSION, PortKind, TransportDescriptor
 from ltunnel.registry import Entry, Kind, load
 from ltunnel.registry.load import Plugin
 
 PLUGINS = {
     "transport_marked": Kind.TRANSPORT,
+    "transport_lengths": Kind.TRANSPORT,
     "cipher_nearly": Kind.CIPHER,
     "fec_parity": Kind.FEC,
     "discovery_plain": Kind.DISCOVERY,
@@ -78,6 +80,9 @@ def test_hooks_and_descriptors_are_described(document):
     for word in ("wire_name", "overhead", "needs_root", "key_size", "secure", "prefix"):
         assert f"`{word}`" in text
     assert f"now {API_VERSION}" in text
+    described = document("docs/plugins.md").section("ltunnel_transport").words("field")
+    assert set(described) == {field.name for field in fields(TransportDescriptor)}
+    assert document("docs/plugins.md").words("`PortSpec.kind`") == [f"PortKind.{kind.name}" for kind in PortKind]
 
 
 def test_the_example_of_an_error_is_true(project, root):
