@@ -5,19 +5,33 @@ import time
 
 from demo.screen import Screen, Step, amount, curve
 from lab import Host, Lab, LabError, ProgramError, Tunnel, become_root, missing_ability, traffic
+from lab.firewall import Firewall
+from lab.pings import Pings
 from lab.tunnel import PROGRAM, Status
 
 HUB_OUTER, ALICE_OUTER, BOB_OUTER = "198.51.100.2", "203.0.113.2", "192.0.2.2"
-HUB, ALICE, BOB = "10.0.0.1", "10.0.0.2", "10.0.0.3"
-HUB6, ALICE6, BOB6 = "fd00::1", "fd00::2", "fd00::3"
-SECONDS = 4
-"""Length of each bulk transfer."""
+HUB, ALICE, BOB, CAROL = "10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"
+HUB6, ALICE6, BOB6, CAROL6 = "fd00::1", "fd00::2", "fd00::3", "fd00::4"
+UDP, FAKETCP = "transport_udp", "transport_faketcp"
+TRANSPORTS = ["--transport", f"{UDP},{FAKETCP}"]
+SECONDS = 3
+"""Length of a bulk transfer."""
+BLOCKED_AFTER, BLOCKED_SECONDS = 2, 12
+"""The transfer that is disturbed: when, and how long it is in all."""
+UDP_BLOCKED = """table inet blocked {
+    chain passing {
+        type filter hook forward priority 0
+        iifname "to-alice" meta l4proto udp drop
+        oifname "to-alice" meta l4proto udp drop
+    }
+}"""
 
 PICTURE = f"""\
   alice {ALICE_OUTER} ──┐                              in the tunnel:
-                      ├── internet ── {HUB_OUTER}   hub   {HUB}  {HUB6}
-  bob   {BOB_OUTER} ────┘                hub           alice {ALICE}  {ALICE6}
-                                                     bob   {BOB}  {BOB6}"""
+  bob   {BOB_OUTER} ────┼── internet ── {HUB_OUTER}   hub   {HUB}  {HUB6}
+  carol ── firewall ──┘                hub           alice {ALICE}  {ALICE6}
+           that drops all UDP                        bob   {BOB}  {BOB6}
+                                                     carol {CAROL}  {CAROL6}"""
 
 
 def tell() -> int:
@@ -40,33 +54,38 @@ def tell() -> int:
 
 
 def _tell(screen: Screen, lab: Lab) -> None:
-    screen.title("ltunnel: a hub and two nodes", PICTURE)
+    screen.title("ltunnel: a hub and three nodes", PICTURE)
     with screen.step("a small internet out of network namespaces") as step:
         hub_host, alice_host, bob_host = (lab.host(name, ipv6=True) for name in ("hub", "alice", "bob"))
         for host, outer in ((hub_host, HUB_OUTER), (alice_host, ALICE_OUTER), (bob_host, BOB_OUTER)):
             lab.attach(host, f"{outer}/24")
+        firewall = Firewall(lab, 7, name="carol")
+        firewall.allow(udp=False)
+        carol_host = firewall.inside
         step.say(f"{len(lab.hosts)} namespaces; alice pings the hub's public address: {_ping(alice_host, HUB_OUTER)}")
 
     key = hub_host.run(PROGRAM, "genkey").stdout.strip()
     with screen.step("the hub:   ltunnel -m server -l 0.0.0.0:9000 -t 10.0.0.1/24,fd00::1/64 -k KEY") as step:
-        hub = Tunnel.hub(hub_host, f"{HUB}/24", f"{HUB6}/64", key=key)
+        hub = Tunnel.hub(hub_host, f"{HUB}/24", f"{HUB6}/64", key=key, args=TRANSPORTS)
         _describe(step, hub.wait_up())
+        step.say(f"all of them with {' '.join(TRANSPORTS)}")
 
     nodes: list[Tunnel] = []
-    for host, address, address6 in ((alice_host, ALICE, ALICE6), (bob_host, BOB, BOB6)):
+    places = ((alice_host, ALICE, ALICE6), (bob_host, BOB, BOB6), (carol_host, CAROL, CAROL6))
+    for host, address, address6 in places:
         name = f"{host.name}:".ljust(6)
         with screen.step(
             f"{name}     ltunnel -m client -r {HUB_OUTER}:9000 -t {address}/24,{address6}/64 -k KEY"
         ) as step:
-            node = Tunnel.node(host, HUB_OUTER, f"{address}/24", f"{address6}/64", key=key)
+            node = Tunnel.node(host, HUB_OUTER, f"{address}/24", f"{address6}/64", key=key, args=TRANSPORTS)
             status = node.wait_up()
             nodes.append(node)
             _describe(step, status)
             step.say(f"handshake with {_first_peer(status)} done")
-    alice, bob = nodes
+    alice, _, carol = nodes
 
     with screen.step("pings through the tunnel") as step:
-        pairs = ((alice_host, HUB), (bob_host, HUB), (alice_host, BOB), (bob_host, ALICE6), (alice_host, HUB6))
+        pairs = ((alice_host, HUB), (bob_host, HUB), (alice_host, BOB), (bob_host, ALICE6), (carol_host, ALICE))
         for host, target in pairs:
             step.going_on(f"{host.name} → {target}")
             step.say(f"{host.name:<5} → {target:<9} {_ping(host, target)}")
@@ -78,6 +97,7 @@ def _tell(screen: Screen, lab: Lab) -> None:
             ("alice → hub → bob", alice_host, bob_host, BOB),
         )
     ]
+    _block_udp(screen, lab, alice, carol)
 
     with screen.step("what the hub counted:   ltunnel status --json"):
         answer = hub.run("status", "--json")
@@ -85,14 +105,14 @@ def _tell(screen: Screen, lab: Lab) -> None:
             raise ProgramError(f"ltunnel status: {answer.stderr.strip()}")
         status = hub.status()
     _show_counters(screen, status)
-    _expect_clean(hub, alice, bob)
+    _expect_clean(hub, *nodes)
 
-    with screen.step("all three end on SIGTERM"):
-        for tunnel in (alice, bob, hub):
+    with screen.step("all four end on SIGTERM"):
+        for tunnel in (*nodes, hub):
             if code := tunnel.program.stop():
                 raise ProgramError(f"{tunnel.program.name} ended with {code} on SIGTERM")
     screen.success(
-        f"two nodes and a hub, sealed with {status['stack']['cipher']}; "
+        f"three nodes and a hub, sealed with {status['stack']['cipher']}; "
         f"{totals[0]:.2f} Gbit/s to the hub, {totals[1]:.2f} Gbit/s from node to node through it"
     )
 
@@ -130,12 +150,39 @@ def _bulk(screen: Screen, title: str, source: Host, target: Host, address: str) 
     return total
 
 
+def _block_udp(screen: Screen, lab: Lab, alice: Tunnel, carol: Tunnel) -> None:
+    """Drop UDP between one node and the internet while she sends; nobody may lose the tunnel."""
+    with screen.step(
+        f"alice sends to the hub for {BLOCKED_SECONDS} s; after {BLOCKED_AFTER} s all her UDP is dropped"
+    ) as step:
+        rates: list[float] = []
+        pings = Pings(carol.host, HUB)
+        began = time.time()
+
+        def seen(rate: float) -> None:
+            rates.append(rate)
+            if len(rates) == BLOCKED_AFTER * 4:  # of a quarter second each
+                lab.internet.nft(UDP_BLOCKED)
+            step.going_on(f"{curve(rates, 4 * BLOCKED_SECONDS)} {rate:.2f} Gbit/s")
+
+        traffic.serve(lab.hosts["hub"])
+        traffic.watch(alice.host, HUB, BLOCKED_SECONDS, seen)
+        peer = alice.status()["peers"][0]
+        if peer["transport"] != FAKETCP or not rates[-1]:
+            raise LabError(f"alice's transfer did not go on over {FAKETCP}: {peer['transport']}, {rates[-1]} Gbit/s")
+        step.say(curve(rates, 4 * BLOCKED_SECONDS))
+        step.say(
+            f"goes on over {peer['transport']} ({peer['chosen']}), in the session of {peer['last_handshake']:.0f} s ago"
+        )
+        step.say(f"carol's pings meanwhile: at most {pings.longest_silence(since=began):.1f} s between two answers")
+
+
 def _show_counters(screen: Screen, status: Status) -> None:
     rows = [
         (
             peer["name"],
             "\n".join(peer["addresses"]),
-            peer["endpoint"],
+            f"{peer['endpoint']}\n{peer['transport']}",
             f"{peer['last_handshake']:.0f} s ago",
             amount(peer["rx_bytes"]),
             amount(peer["tx_bytes"]),

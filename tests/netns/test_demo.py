@@ -47,6 +47,8 @@ def test_the_demo_shows_it_all() -> None:
     assert time.monotonic() - began < 60
     for word in ("handshake with hub", "alice → 10.0.0.3", "bob   → fd00::2", "Gbit/s", "it works"):
         assert word in said, said
+    assert "(transport_faketcp, key" in said  # she who has no UDP at all
+    assert "goes on over transport_faketcp (transport_udp went dead)" in said
     assert "\x1b" not in said  # no terminal, no control characters
     assert left_behind(demo.pid, born) == []
 
