@@ -152,7 +152,7 @@ FRAMES: dict[str, Any] = {
     ),
     "ping": Ping(b"token123", padding=4),
     "pong": Pong(b"token123", padding=4),
-    "report": Report(4096, 4094),
+    "report": Report(4096, 4094, 1),
     "welcome": Welcome(
         name="hub",
         mtu=1400,

@@ -19,6 +19,8 @@ from typing import Protocol
 from ltunnel.constants import DATA_HEADER, DATA_OVERHEAD, MAX_ROWS, REJECT_AFTER_PACKETS, ROW_TRAILER, TAG
 from ltunnel.data.batch import Batch
 from ltunnel.data.deliver import Delivery
+from ltunnel.data.fec.receiver import SHARDS, ShardReceiver
+from ltunnel.data.fec.sender import ShardSender
 from ltunnel.data.grid import Arena, GridCache, Nonces, ReceiveGrid
 from ltunnel.data.records import LONGEST, NEXT_PART, Assembly, Record
 from ltunnel.data.reports import Reporter
@@ -65,7 +67,11 @@ class Inbound:
         delivery: Delivery,
         reporter: Reporter,
         stats: Stats,
+        shards: ShardReceiver | None = None,
+        sender: ShardSender | None = None,
     ) -> None:
+        self._shards = shards
+        self._sender = sender
         self._transports = transports
         self._control = control
         self._sessions = control.sessions
@@ -299,6 +305,8 @@ class Inbound:
         if frame == FrameType.BUNDLE:
             done = self._open_bundles(batch, at, end, epoch, counter, length, now)
             return done, at + done >= min(end, batch.full)
+        if frame in SHARDS and self._shards is not None:
+            return self._open_shards(self._shards, batch, at, end, epoch, counter, length, now), True
         self._accept(batch, epoch, counter, 1, size, now)
         if frame == FrameType.REPORT:
             self._take_report(epoch, bytes(plain.view[: length - 1]), now)
@@ -372,6 +380,39 @@ class Inbound:
         self._delivery.bundles(epoch.peer, length, done, now)
         return done
 
+    def _open_shards(
+        self, shards: ShardReceiver, batch: Batch, at: int, end: int, epoch: Epoch, counter: int, length: int,
+        now: float,
+    ) -> int:  # fmt: skip
+        """Row `at` is open at 0; open the shards that follow it behind each other, and pass them on."""
+        target, open_rows = shards.arena, epoch.opener.open
+        target.view[:length] = self._plain.view[:length]
+        done = rest = 0
+        if at < batch.full:
+            done = 1
+            full = min(end, batch.full) - at
+            if full > 1:
+                assert batch.grid is not None  # noqa: S101  # more than one row
+                outputs = batch.grid.outputs(target, length, length)
+                full = min(full, len(outputs))
+                done += open_rows(batch.nonces[at + 1 : at + full], batch.sealed[at + 1 : at + full], outputs[1:full])
+                kinds = target.array[length - 1 : done * length : length]
+                strange = (kinds != FrameType.FEC_DATA) & (kinds != FrameType.FEC_PARITY)
+                if strange.any():
+                    done = int(strange.argmax())
+            if at + done == batch.full < end:  # the shorter one behind them
+                size, start = batch.rest - DATA_OVERHEAD, done * length
+                if open_rows(batch.nonces[batch.full : end], (batch.short,), (target.view[start : start + size],)):  # type: ignore[arg-type]
+                    rest = size if target.data[start + size - 1] in SHARDS else 0
+            self._accept(batch, epoch, counter, done, done * batch.size, now)
+            if rest:
+                self._accept(batch, epoch, counter + done, 1, batch.rest, now)
+            shards.take(epoch, done, length, now, rest)
+            return done + (rest > 0)
+        self._accept(batch, epoch, counter, 1, batch.rest, now)
+        shards.take(epoch, 1, length, now)
+        return 1
+
     def _take_report(self, epoch: Epoch, body: bytes, now: float) -> None:
         try:
             report = Report.parse(body)
@@ -379,6 +420,8 @@ class Inbound:
             epoch.peer.stats.drop(Drop.MALFORMED)
         else:
             epoch.peer.quality.report(epoch.local_index, report.expected, report.accepted, now)
+            if self._sender is not None:
+                self._sender.report(epoch.peer, epoch, report, now)
 
     def _accept(self, batch: Batch, epoch: Epoch, counter: int, count: int, size: int, now: float) -> None:
         """Commit authenticated counters and keep the books of the peer and of its path."""
