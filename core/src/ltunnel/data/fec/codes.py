@@ -17,11 +17,13 @@ class Codes:
         name: str,
         create: Callable[[int, int], FecCode],
         *,
+        wire_name: str = "",
         max_shards: int = 255,
         residual: Callable[[int, int, float], float] | None = None,
     ) -> None:
         self.name = name
         """The plugin's."""
+        self.wire_name = wire_name or name
         self.max_shards = max_shards
         self.residual = residual
         """(k, m, loss) -> share of packets that stay lost; None for a code that restores any m of k + m."""
