@@ -19,6 +19,7 @@ from typing import Protocol
 from ltunnel.constants import DATA_HEADER, DATA_OVERHEAD, MAX_ROWS, REJECT_AFTER_PACKETS, ROW_TRAILER, TAG
 from ltunnel.data.batch import Batch
 from ltunnel.data.deliver import Delivery
+from ltunnel.data.fec.layout import FEC_DATA, FEC_PARITY
 from ltunnel.data.fec.receiver import SHARDS, ShardReceiver
 from ltunnel.data.fec.sender import ShardSender
 from ltunnel.data.grid import Arena, GridCache, Nonces, ReceiveGrid
@@ -396,10 +397,9 @@ class Inbound:
                 outputs = batch.grid.outputs(target, length, length)
                 full = min(full, len(outputs))
                 done += open_rows(batch.nonces[at + 1 : at + full], batch.sealed[at + 1 : at + full], outputs[1:full])
-                kinds = target.array[length - 1 : done * length : length]
-                strange = (kinds != FrameType.FEC_DATA) & (kinds != FrameType.FEC_PARITY)
-                if strange.any():
-                    done = int(strange.argmax())
+                kinds = target.data[length - 1 : done * length : length]
+                if kinds.count(FEC_DATA) + kinds.count(FEC_PARITY) < done:
+                    done = next(row for row, kind in enumerate(kinds) if kind not in SHARDS)
             if at + done == batch.full < end:  # the shorter one behind them
                 size, start = batch.rest - DATA_OVERHEAD, done * length
                 if open_rows(batch.nonces[batch.full : end], (batch.short,), (target.view[start : start + size],)):  # type: ignore[arg-type]

@@ -69,6 +69,10 @@ class Groups:
             self._top = number
         return number
 
+    def is_whole(self, low: int) -> bool:
+        """Whether all data shards of a group came at once."""
+        return self._groups.get(expand(low, self._top), self) is None
+
     def whole(self, number: int) -> bool:
         """Take note that all data shards of a group have come at once. False when the group is known already."""
         if number in self._groups or number <= self._top - REMEMBERED:

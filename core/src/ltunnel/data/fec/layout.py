@@ -9,6 +9,7 @@ the group, L. `used` is the number of data shards that the group holds; 0 in a d
 
 from __future__ import annotations
 
+from functools import lru_cache
 from struct import Struct
 
 import numpy as np
@@ -24,6 +25,9 @@ SHARD = Struct(">HIBBBB")
 """What follows the frame in a data shard: length, used and group, index, k, m, frame type."""
 PARITY = Struct(">IBBBB")
 
+FEC_DATA, FEC_PARITY = int(FrameType.FEC_DATA), int(FrameType.FEC_PARITY)
+"""Plain numbers: looking up a member of an enumeration costs as much as copying a row."""
+
 NUMBERS = 1 << 24
 _MASK = NUMBERS - 1
 _HALF = NUMBERS >> 1
@@ -31,15 +35,23 @@ _HALF = NUMBERS >> 1
 Bytes3D = NDArray[np.uint8]
 
 
-def mark(rows: Bytes3D, used: int, base: int, k: int, m: int, kind: FrameType) -> None:
+def mark(rows: Bytes3D, used: int, base: int, k: int, m: int, kind: int) -> None:
     """Write the trailers of an (index, group, byte) array of shards of the groups `base`, `base` + 1, ..."""
     count, groups, _ = rows.shape
-    numbers = (np.arange(base, base + groups) & _MASK | used << 24).astype(">u4")
-    rows[:, :, -8:-4] = numbers.view(np.uint8).reshape(groups, 4)
-    rows[:, :, -4] = np.arange(count, dtype=np.uint8)[:, None]
-    rows[:, :, -3] = k
-    rows[:, :, -2] = m
-    rows[:, :, -1] = kind
+    if base + groups > NUMBERS:  # they begin again at 0
+        first = NUMBERS - base
+        mark(rows[:, first:], used, 0, k, m, kind)
+        rows, groups = rows[:, :first], first
+    trailers = _trailers(count, groups, used, k, m, kind) + np.uint64(base << 32)
+    rows[:, :, -TRAILER:] = trailers.astype(">u8").view(np.uint8).reshape(count, groups, TRAILER)
+
+
+@lru_cache(64)
+def _trailers(count: int, groups: int, used: int, k: int, m: int, kind: int) -> NDArray[np.uint64]:
+    """Return the trailers of groups 0, 1, ... as numbers."""
+    group = np.arange(groups, dtype=np.uint64) << np.uint64(32)
+    index = np.arange(count, dtype=np.uint64)[:, None] << np.uint64(24)
+    return group + index + np.uint64(used << 56 | k << 16 | m << 8 | kind)
 
 
 def following(number: int, count: int = 1) -> int:

@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from ltunnel.data.fec.layout import DATA_TRAILER, LENGTH, SHARD, TRAILER, mark
+from ltunnel.data.fec.layout import DATA_TRAILER, FEC_DATA, FEC_PARITY, LENGTH, PARITY, SHARD, TRAILER
 from ltunnel.data.grid import Arena
 from ltunnel.plugin import Buffer, FecCode
 from ltunnel.session import Epoch, Peer
-from ltunnel.wire.types import FrameType
 
 
 class OpenGroup:
@@ -64,7 +63,7 @@ class OpenGroup:
         view = self._arena.view
         view[middle - size : middle] = source
         code = self.code
-        SHARD.pack_into(self._arena.data, middle, size, self.number, self.count, code.k, code.m, FrameType.FEC_DATA)
+        SHARD.pack_into(self._arena.data, middle, size, self.number, self.count, code.k, code.m, FEC_DATA)
         self.count += 1
         self._lengths.append(size)
         if size > self._longest:
@@ -78,7 +77,9 @@ class OpenGroup:
         for row, length in zip(rows, self._lengths, strict=True):
             if length + LENGTH < longest:
                 row[: longest - LENGTH - length] = 0
-        out = np.empty((code.m, 1, longest + TRAILER), np.uint8)
-        code.encode(rows[:, :longest], out[:, 0, :longest])
-        mark(out, self.count, self.number, code.k, code.m, FrameType.FEC_PARITY)
-        return out[:, 0]
+        out = np.empty((code.m, longest + TRAILER), np.uint8)
+        code.encode(rows[:, :longest], out[:, :longest])
+        head, data = self.count << 24 | self.number, out.data.cast("B")
+        for index in range(code.m):
+            PARITY.pack_into(data, index * (longest + TRAILER) + longest, head, index, code.k, code.m, FEC_PARITY)
+        return out

@@ -17,18 +17,19 @@ from ltunnel.constants import ROW_TRAILER
 from ltunnel.data.deliver import Delivery
 from ltunnel.data.fec.codes import Codes
 from ltunnel.data.fec.groups import Groups, frame_of
-from ltunnel.data.fec.layout import DATA_TRAILER, LENGTH, NUMBERS, TRAILER
+from ltunnel.data.fec.layout import DATA_TRAILER, FEC_DATA, FEC_PARITY, LENGTH, NUMBERS, TRAILER
 from ltunnel.data.grid import Arena, Bytes2D
 from ltunnel.data.segments import Trailer, read_trailer
 from ltunnel.session import Drop, Epoch, Peer
 from ltunnel.wire.types import FrameType
 
 CAPACITY = 140_000
-SHARDS = (FrameType.FEC_DATA, FrameType.FEC_PARITY)
+SHARDS = (FEC_DATA, FEC_PARITY)
 
 _PLACES = np.arange(256, dtype=np.uint8)
 _TRAILER = Struct(">IBBBB")
-_DATA_KIND = bytes((FrameType.FEC_DATA,))
+_DATA_KIND = bytes((FEC_DATA,))
+_ROW, _BUNDLE = int(FrameType.ROW), int(FrameType.BUNDLE)
 
 
 class ShardReceiver:
@@ -74,7 +75,7 @@ class ShardReceiver:
             if stop < count:
                 while kinds[stop] == kind:
                     stop += 1
-            if kind == FrameType.FEC_DATA:
+            if kind == FEC_DATA:
                 self._data(epoch.peer, groups, at, stop, length, rest if stop == count else 0, now)
             else:
                 self._parity(epoch.peer, groups, at, stop, length, now)
@@ -89,6 +90,9 @@ class ShardReceiver:
         data = self.arena.data
         for end in range((at + 1) * length, (stop + 1) * length, length):
             head, index, k, m, _ = _TRAILER.unpack_from(data, end - TRAILER)
+            if groups.is_whole(head % NUMBERS):
+                peer.fec.wasted += 1
+                continue
             row = bytes(self.arena.view[end - length : end - TRAILER])
             for _, restored in groups.take_parity(head % NUMBERS, head // NUMBERS, index, k, m, row, now):
                 self._deliver_recovered(peer, restored, now)
@@ -105,14 +109,14 @@ class ShardReceiver:
         """Deliver the frame of `length` bytes at 0 of the delivery's arena."""
         data = self._delivery.arena.data
         kind = data[length - 1]
-        if kind == FrameType.ROW:
+        if kind == _ROW:
             trailer = read_trailer(data, length) if length > ROW_TRAILER else None
             payload = length - ROW_TRAILER - trailer.header_length if trailer else 0
             if trailer is None or not 0 < payload <= trailer.seg:
                 peer.stats.drop(Drop.MALFORMED)
             else:
                 self._delivery.rows(peer, trailer, 1, payload, now)
-        elif kind == FrameType.BUNDLE:
+        elif kind == _BUNDLE:
             self._delivery.bundles(peer, length, 1, now)
         else:
             peer.stats.drop(Drop.UNKNOWN_TYPE)
@@ -129,7 +133,7 @@ class ShardReceiver:
             self._parity(peer, groups, 0, 1, length, now)
 
     def _is_data(self, end: int) -> bool:
-        return self.arena.data[end - 1] == FrameType.FEC_DATA
+        return self.arena.data[end - 1] == FEC_DATA
 
     def _data(self, peer: Peer, groups: Groups, at: int, stop: int, length: int, rest: int, now: float) -> None:
         """Take data shards `at` .. `stop` of one length, and the shorter one behind them."""
@@ -169,13 +173,12 @@ class ShardReceiver:
             return None
         view = self.arena.view
         refused: list[int] = []
-        for row, head in enumerate(heads):
-            if head in others:
-                end = (at + row + 1) * length
-                _, index, k, m, _ = _TRAILER.unpack_from(view, end - TRAILER)
-                coded = bytes(view[end - length : end - TRAILER])
-                if not groups.take_data(head % NUMBERS, head // NUMBERS, index, k, m, coded, now):
-                    refused.append(row)
+        for row in [row for row, head in enumerate(heads) if head in others]:
+            end = (at + row + 1) * length
+            head, index, k, m, _ = _TRAILER.unpack_from(view, end - TRAILER)
+            coded = bytes(view[end - length : end - TRAILER])
+            if not groups.take_data(head % NUMBERS, head // NUMBERS, index, k, m, coded, now):
+                refused.append(row)
         return [row for row in range(len(heads)) if row not in refused] if refused else None
 
     def _place_last(self, peer: Peer, groups: Groups, start: int, rest: int, now: float) -> bool:
@@ -196,11 +199,11 @@ class ShardReceiver:
         whole = self.arena.array[: stop * length].reshape(stop, length)
         while at < stop:
             kind = whole[at, frame - 1]
-            if kind == FrameType.ROW:
+            if kind == _ROW:
                 done, with_rest = self._rows(peer, whole, at, frame, rest, now)
                 if with_rest:
                     rest = 0
-            elif kind == FrameType.BUNDLE:
+            elif kind == _BUNDLE:
                 kinds = whole[at:, frame - 1]
                 done = len(kinds) if (kinds == kind).all() else int((kinds != kind).argmax())
                 self._delivery.arena.array[: done * frame].reshape(done, frame)[:] = whole[at : at + done, :frame]
@@ -256,5 +259,5 @@ def _alike(trailers: Bytes2D, first: Trailer) -> int:
     count = len(trailers)
     same = (trailers[:, :6] == trailers[0, :6]).all(1)
     same &= trailers[:, 6] == _PLACES[first.place : first.place + count]
-    same &= trailers[:, 7] == FrameType.ROW
+    same &= trailers[:, 7] == _ROW
     return count if same.all() else int(same.argmin())

@@ -25,7 +25,7 @@ from ltunnel.constants import (
 )
 from ltunnel.data.fec.codes import Codes
 from ltunnel.data.fec.flows import SlowFlows
-from ltunnel.data.fec.layout import DATA_TRAILER, following, mark
+from ltunnel.data.fec.layout import DATA_TRAILER, FEC_DATA, FEC_PARITY, following, mark
 from ltunnel.data.fec.open_group import OpenGroup
 from ltunnel.data.fec.settings import FecMode, FecSettings
 from ltunnel.data.fec.steering import NOTHING, Choice, Steering
@@ -197,7 +197,7 @@ class ShardSender:
         base = line.next
         if block:
             line.next = following(base, groups)
-            mark(staging[:block].reshape(k, groups, -1), k, base, k, m, FrameType.FEC_DATA)
+            mark(staging[:block].reshape(k, groups, -1), k, base, k, m, FEC_DATA)
         plain = grid.plain[:block]
         closed: list[OpenGroup] = []
         frame = grid.length - DATA_TRAILER
@@ -211,7 +211,7 @@ class ShardSender:
         if block:
             parity = np.empty((m, groups, grid.length), np.uint8)
             line.code.encode(staging[:block].reshape(k, -1), parity.reshape(m, -1))
-            mark(parity, k, base, k, m, FrameType.FEC_PARITY)
+            mark(parity, k, base, k, m, FEC_PARITY)
             self._send_parity(parity.reshape(m * groups, -1), peer, epoch, now)
         if first:
             grid.indices[:full] -= first
