@@ -119,10 +119,11 @@ class End:
         uso: bool = True,
         prefixed: bool = False,
         fec: tuple[Codes, FecSettings] | None = None,
+        tun: SimTun | None = None,
     ) -> None:
         self.addresses = addresses
         self.endpoint = (endpoint, 9000)
-        self.tun = SimTun(mtu=mtu, uso=uso, answers=False)
+        self.tun = tun or SimTun(mtu=mtu, uso=uso, answers=False)
         self.port = WirePort(self.endpoint)
         self.transport = (PrefixTransport if prefixed else UdpTransport)(self.port)
         self.control = Recorder()
@@ -205,6 +206,7 @@ class Net:
         uso: bool = True,
         prefixed: bool = False,
         fec: tuple[Codes, FecSettings] | None = None,
+        tun: SimTun | None = None,
     ) -> tuple[End, End]:
         """Two nodes with a direct session; 10.0.0.1, fd00::1 and 10.0.0.2, fd00::2."""
         left = End(
@@ -216,6 +218,7 @@ class Net:
             mtu=right_mtu or mtu,
             hub=False,
             isolated=False,
+            tun=tun,
             uso=uso,
             prefixed=prefixed,
             fec=fec,
