@@ -16,7 +16,7 @@ import numpy as np
 from ltunnel.constants import ROW_TRAILER
 from ltunnel.data.deliver import Delivery
 from ltunnel.data.fec.codes import Codes
-from ltunnel.data.fec.groups import Groups, frame_of
+from ltunnel.data.fec.groups import PATIENCE, Groups, frame_of
 from ltunnel.data.fec.layout import DATA_TRAILER, FEC_DATA, FEC_PARITY, LENGTH, NUMBERS, TRAILER
 from ltunnel.data.grid import Arena, Bytes2D
 from ltunnel.data.segments import Trailer, read_trailer
@@ -41,18 +41,22 @@ class ShardReceiver:
         self._delivery = delivery
         self._sessions = sessions
         self._groups: dict[Epoch, Groups] = {}
+        self._due: float | None = None
 
     def next_timeout(self) -> float | None:
         """Return when a group is to be given up, or None."""
-        times = [groups.next_timeout() for groups in self._groups.values()]
-        return min((time for time in times if time is not None), default=None)
+        return self._due
 
     def handle_timeout(self, now: float) -> None:
         """Give up groups that have waited for too long."""
+        if self._due is None or now < self._due:
+            return
         for epoch, groups in list(self._groups.items()):
             groups.expire(now)
             if self._sessions.get(epoch.local_index) is not epoch:
                 del self._groups[epoch]
+        times = [groups.next_timeout() for groups in self._groups.values()]
+        self._due = min((time for time in times if time is not None), default=None)
 
     def take(self, epoch: Epoch, count: int, length: int, now: float, rest: int = 0) -> None:
         """Take `count` plaintexts of `length` bytes at 0, and one more of `rest` bytes behind them, if that is not 0.
@@ -62,6 +66,8 @@ class ShardReceiver:
         groups = self._groups.get(epoch)
         if groups is None:
             groups = self._groups[epoch] = Groups(self._codes, epoch.peer.fec)
+        if self._due is None:
+            self._due = now + PATIENCE
         end = count * length
         if length <= DATA_TRAILER or (rest and rest <= DATA_TRAILER):
             epoch.peer.stats.drop(Drop.MALFORMED, count + (rest > 0))

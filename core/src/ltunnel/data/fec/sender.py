@@ -108,6 +108,7 @@ class ShardSender:
         self.codes = codes
         self.settings = settings
         self._lines: dict[Peer, Line] = {}
+        self._open_groups: dict[OpenGroup, Line] = {}  # in the order of their deadlines
         self._shard_grids = GridCache(ShardGrid, limit=16)
 
     def attach(self, out: Arena, nonces: Nonces, transports: Sequence[Transport], send: Send) -> None:
@@ -147,6 +148,7 @@ class ShardSender:
             raise ValueError(f"{self.codes.name} has no code with {settings.data} + {settings.parity} shards")
         self.settings = settings
         for line in self._lines.values():
+            self._close_all(line, now)
             line.steering.change(settings)
             self._choose(line, now)
 
@@ -274,15 +276,16 @@ class ShardSender:
 
     def next_timeout(self) -> float | None:
         """Return when a group is to be closed, or None."""
-        return min((group.due for line in self._lines.values() for group in line.groups), default=None)
+        return next(iter(self._open_groups)).due if self._open_groups else None
 
     def handle_timeout(self, now: float) -> None:
         """Close groups whose deadline has come."""
-        for line in self._lines.values():
-            due = [group for group in line.groups if group.due <= now]
-            for group in due:
-                line.groups.remove(group)
-                self._close(group, now)
+        while self._open_groups:
+            group, line = next(iter(self._open_groups.items()))
+            if group.due > now:
+                return
+            line.groups.remove(group)
+            self._close(group, now)
 
     def _add(self, line: Line, frame: Buffer, closed: list[OpenGroup], now: float) -> Buffer:
         """Put a frame into an open group, one that is full then into `closed`; return the shard's plaintext."""
@@ -307,6 +310,7 @@ class ShardSender:
     def _open(self, line: Line, code: FecCode, room: int, now: float) -> OpenGroup:
         group = OpenGroup(code, room, line.next, line.peer, line.epoch, now + self.settings.deadline)
         line.next = following(line.next)
+        self._open_groups[group] = line
         return group
 
     def _close_all(self, line: Line, now: float) -> None:
@@ -316,6 +320,7 @@ class ShardSender:
 
     def _close(self, group: OpenGroup, now: float) -> None:
         """Send the parity of a group, as far as its keys are still good."""
+        del self._open_groups[group]
         peer, epoch = group.peer, group.epoch
         if peer.path is not None and epoch.usable(now):
             self._send_parity(group.parity(), peer, epoch, now)
