@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from ltunnel.data.fec.codes import Codes
@@ -42,11 +44,12 @@ def test_a_clean_path_gets_none_and_a_lossy_one_at_once():
     assert path.pair == (0, 0)
     path.run(20)
     assert path.pair == (0, 0)
+    path.run(1, lost=25)
+    assert path.pair == (0, 0)
     path.run(0.5, lost=25)
-    first = path.pair
-    path.run(9.5, lost=25)
+    assert path.pair[1] >= 1
+    path.run(8.5, lost=25)
     k, m = path.pair
-    assert first[1] >= 1
     assert 0.2 <= m / k <= 0.35
     assert path.steering.choice.why.startswith("5.00% lost; ")
 
@@ -67,6 +70,23 @@ def test_now_and_then_a_loss_is_not_worth_it():
         path.run(5)
         path.run(0.5, lost=1)
     assert path.pair == (0, 0)
+
+
+def test_a_queue_that_overflows_now_and_then_is_not_repaired():
+    path = Path()
+    for _ in range(20):
+        path.run(0.5, lost=20, gaps=8)
+        path.run(2)
+    assert path.pair == (0, 0)
+
+
+@pytest.mark.parametrize(("rate", "loss"), [(16, 0.05), (50, 0.02), (500, 0.005), (5000, 0.002)])
+def test_losses_by_chance_are_seen_at_any_rate(rate, loss):
+    chance = random.Random(f"{rate}{loss}")
+    path = Path()
+    for _ in range(40):
+        path.run(0.5, lost=sum(chance.random() < loss for _ in range(rate)), rate=rate)
+    assert path.pair[1] > 0
 
 
 def test_a_new_epoch_counts_from_zero():

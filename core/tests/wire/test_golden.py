@@ -44,6 +44,9 @@ DATA_PATH = {
     "record-first",
     "record-last",
     "super",
+    "shard-first",
+    "shard-second",
+    "shard-parity",
 }  # held against the data path, in its tests
 BLOCKS = re.compile(r"^```golden (\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 

@@ -1,7 +1,7 @@
 """How much parity a peer gets, and why: from its reports, with hysteresis.
 
-More parity at once, less only after ten seconds in which less would have done. A path that loses fewer packets than
-the target gets none.
+More parity as soon as three reports in a row tell of losses, less only after ten seconds in which less would have
+done. A path that loses fewer packets than the target gets none.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ from ltunnel.data.fec.settings import FecMode, FecSettings
 
 WINDOW = 10.0
 """Seconds for which a loss is held against a path."""
-RECENT = 1.5
-ENOUGH = 200
-"""Datagrams that a shorter window than `WINDOW` must cover."""
+LATELY = 3
+"""Reports, a half second apart at least, that are enough to say that a path loses."""
 FEW = 2
 """Losses that may be chance."""
 SIZES = (10, 20)
@@ -91,7 +90,7 @@ class Steering:
             self._steer(now)
 
     def _steer(self, now: float) -> None:
-        loss, burst = self._losses(now)
+        loss, burst = self._losses()
         wanted = choose(self._codes, loss, burst, self._settings.target, self._settings.overhead)
         current = self.choice
         if _cost(wanted) >= _cost(current):
@@ -102,17 +101,28 @@ class Steering:
             self._needed = now
             self.choice = wanted
 
-    def _losses(self, now: float) -> tuple[float, float]:
-        """Share of datagrams lost and mean burst: over `WINDOW`, or lately if that was worse."""
-        sent = lost = gaps = 0
-        worst = 0.0
-        for sample in reversed(self._samples):
-            if sample.when < now - RECENT and sent >= ENOUGH and not worst and lost > FEW:
-                worst = lost / sent
-            sent, lost, gaps = sent + sample.sent, lost + sample.lost, gaps + sample.gaps
-        if lost < FEW:
-            return 0.0, 1.0
-        return max(worst, lost / sent), max(1.0, lost / gaps) if gaps else 1.0
+    def _losses(self) -> tuple[float, float]:
+        """Share of datagrams lost and mean burst, over `WINDOW` or lately; (0, 1) if losses come and go.
+
+        A queue that overflows now and then, as TCP makes it, loses many at once and then none for a while. That is no
+        business of ours: parity would only fill the queue further.
+        """
+        samples = list(self._samples)
+        return max(_estimate(samples, 0.6), _estimate(samples[-LATELY:], 0.9))
+
+
+def _estimate(samples: list[_Sample], steadiness: float) -> tuple[float, float]:
+    """Loss and mean burst, if there were losses in as many samples as if they came evenly, times `steadiness`."""
+    sent = sum(sample.sent for sample in samples)
+    lost = sum(sample.lost for sample in samples)
+    gaps = max(1, sum(sample.gaps for sample in samples))
+    if len(samples) < LATELY or lost < FEW:
+        return 0.0, 1.0
+    arrives = 1 - min(1.0, gaps / sent)
+    expected = sum(1 - arrives**sample.sent for sample in samples)
+    if sum(sample.lost > 0 for sample in samples) < steadiness * expected:
+        return 0.0, 1.0
+    return lost / sent, max(1.0, lost / gaps)
 
 
 def choose(codes: Codes, loss: float, burst: float, target: float, overhead: float) -> Choice:
