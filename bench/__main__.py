@@ -8,13 +8,13 @@ from rich.console import Console
 
 from bench.measures import MEASURES
 from bench.others import OTHERS
-from bench.peers import Arena, Ltunnel, Peer, PlainLink, WireguardGo
+from bench.peers import Arena, Ltunnel, LtunnelRs, LtunnelXor, Peer, PlainLink, WireguardGo
 from bench.report import Samples, save, table
 from lab import Lab, LabError, ProgramError, become_root, missing_ability
 
 _WIDTH = 160  # where stdout is no terminal
 
-DEFAULT: tuple[type[Peer], ...] = (PlainLink, WireguardGo, Ltunnel)
+DEFAULT: tuple[type[Peer], ...] = (PlainLink, WireguardGo, Ltunnel, LtunnelRs, LtunnelXor)
 
 
 def main() -> int:

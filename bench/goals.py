@@ -10,29 +10,33 @@ Medians = Mapping[str, Mapping[str, float]]
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """A bound on ltunnel's figure in a row: a multiple of another peer's figure, or a figure by itself."""
+    """A bound on a peer's figure in a row: a multiple of another peer's figure, or a figure by itself."""
 
     row: str
     bound: float
     of: str | None = None
     at_most: bool = False
+    who: str = SELF
 
     def text(self) -> str:
         """Say it as it stands in the table: ``>= 8 x wireguard-go``."""
-        return f"{'<=' if self.at_most else '>='} {self.bound:g}" + (f" x {self.of}" if self.of else "")
+        whose = "" if self.who == SELF else f"{self.who} "
+        return f"{whose}{'<=' if self.at_most else '>='} {self.bound:g}" + (f" x {self.of}" if self.of else "")
 
     def reached(self, medians: Medians) -> bool | None:
         """Whether it is reached; None: a figure is missing."""
         figures = medians.get(self.row, {})
-        if SELF not in figures or (self.of and self.of not in figures):
+        if self.who not in figures or (self.of and self.of not in figures):
             return None
         limit = self.bound * (figures[self.of] if self.of else 1)
-        return figures[SELF] <= limit if self.at_most else figures[SELF] >= limit
+        return figures[self.who] <= limit if self.at_most else figures[self.who] >= limit
 
 
 GOALS = (
     Goal("tcp", 8, "wireguard-go"),
     Goal("tcp", 0.13, "veth"),
+    Goal("tcp", 0.4, SELF, who="ltunnel-rs"),
+    Goal("tcp", 0.6, SELF, who="ltunnel-xor"),
     Goal("tcp_reverse", 8, "wireguard-go"),
     Goal("tcp_reverse", 0.13, "veth"),
     Goal("tcp_4", 9, "wireguard-go"),

@@ -14,6 +14,10 @@ from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address, ip_interface
 
 from ltunnel.data.deliver import Delivery
+from ltunnel.data.fec.codes import Codes
+from ltunnel.data.fec.receiver import ShardReceiver
+from ltunnel.data.fec.sender import ShardSender
+from ltunnel.data.fec.settings import FecMode, FecSettings
 from ltunnel.data.inbound import Inbound
 from ltunnel.data.local import Local
 from ltunnel.data.outbound import Outbound
@@ -23,9 +27,18 @@ from ltunnel.data.virtio import VNET
 from ltunnel.plugin import Buffer, Endpoint
 from ltunnel.session import Epoch, Fib, Path, Peer, Stats
 from ltunnel_crypto_aesgcm import AesGcm
+from ltunnel_fec_rs import ReedSolomon
+from ltunnel_fec_xor import XorParity
 from ltunnel_transport_udp import UdpTransport
 
 MTU = 1400
+FEC = {
+    "rs 10+3": (Codes("fec_rs", ReedSolomon), FecSettings(mode=FecMode.FIXED, data=10, parity=3)),
+    "rs 20+10": (Codes("fec_rs", ReedSolomon), FecSettings(mode=FecMode.FIXED, data=20, parity=10)),
+    "xor 10+1": (Codes("fec_xor", XorParity), FecSettings(mode=FecMode.FIXED, data=10, parity=1)),
+    "rs auto, clean": (Codes("fec_rs", ReedSolomon), FecSettings()),
+}
+"""What FEC is measured with."""
 
 
 class MemoryPort:
@@ -97,7 +110,7 @@ class Silent:
 class End:
     """One end: TUN, port, both directions."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, fec: tuple[Codes, FecSettings] | None = None) -> None:
         self.tun, self.port = MemoryTun(), MemoryPort()
         transport = UdpTransport(self.port)
         peer = Peer(bytes((number,)) * 32)
@@ -115,9 +128,11 @@ class End:
         fib.set(peer)
         local = Local((ip_interface(f"10.0.0.{number}/24"),))
         refusals = Refusals(local, stats)
-        self.outbound = Outbound(self.tun, fib, (transport,), local, refusals, stats, MTU)
+        sender = ShardSender(*fec) if fec else None
+        self.outbound = Outbound(self.tun, fib, (transport,), local, refusals, stats, MTU, sender)
         delivery = Delivery(self.tun, self.outbound, local, refusals, stats, forwards=False, isolated=False)
-        self.inbound = Inbound((transport,), control, delivery, Reporter(control.sessions), stats)
+        receiver = ShardReceiver(fec[0], delivery, control.sessions) if fec else None
+        self.inbound = Inbound((transport,), control, delivery, Reporter(control.sessions), stats, receiver, sender)
 
 
 def tcp_super(size: int) -> bytes:
@@ -150,9 +165,11 @@ def best(run: Callable[[], object], rounds: int) -> float:
     return shortest * 1e6
 
 
-def measure(name: str, packets: Sequence[bytes], rounds: int, *, records: bool = False) -> None:
+def measure(name: str, packets: Sequence[bytes], rounds: int, *, records: bool = False, fec: str = "") -> None:
     """Send `packets` through one end and take the result in at the other; print what each took."""
-    sender, receiver = End(1), End(2)
+    sender, receiver = End(1, FEC.get(fec)), End(2, FEC.get(fec))
+    if fec:
+        name += f", {fec}"
     if records:
         name += ", record"
         sender.epoch.peer.quality.report(1, 1000, 1000, 0.0)
@@ -190,6 +207,9 @@ def main() -> None:
     measure("super-packet of 59,312 B", [tcp_super(59_312)], rounds, records=True)
     measure("64 x 100 B", [udp_packet(100)] * 64, rounds, records=True)
     measure("64 x 1300 B", [udp_packet(1300)] * 64, rounds, records=True)
+    for fec in FEC:
+        measure("super-packet of 59,312 B", [tcp_super(59_312)], rounds, fec=fec)
+        measure("64 x 1300 B", [udp_packet(1300)] * 64, rounds, fec=fec)
 
 
 if __name__ == "__main__":

@@ -151,15 +151,18 @@ class Ltunnel(Peer):
     """This project's program, with its default stack and a key."""
 
     name = "ltunnel"
+    args: tuple[str, ...] = ()
 
     def start(self) -> None:
         """Start a hub and two nodes."""
         arena = self.arena
         key = arena.hub.run(PROGRAM, "genkey").stdout.strip()
         tunnels = {
-            "hub": Tunnel.hub(arena.hub, f"{self.address(HUB)}/24", key=key),
-            "node": Tunnel.node(arena.node, arena.hub_for_node, f"{self.address(NODE)}/24", key=key),
-            "other": Tunnel.node(arena.other, arena.hub_for_other, f"{self.address(OTHER)}/24", key=key),
+            "hub": Tunnel.hub(arena.hub, f"{self.address(HUB)}/24", key=key, args=self.args),
+            "node": Tunnel.node(arena.node, arena.hub_for_node, f"{self.address(NODE)}/24", key=key, args=self.args),
+            "other": Tunnel.node(
+                arena.other, arena.hub_for_other, f"{self.address(OTHER)}/24", key=key, args=self.args
+            ),
         }
         for part, tunnel in tunnels.items():
             arena.programs[part] = [tunnel.program]
@@ -168,6 +171,20 @@ class Ltunnel(Peer):
     def address(self, place: int) -> str:
         """Return an inner address."""
         return f"10.78.0.{place}"
+
+
+class LtunnelRs(Ltunnel):
+    """The same with Reed-Solomon parity on everything, whether it is needed or not."""
+
+    name = "ltunnel-rs"
+    args = ("-fec", "fec_rs", "-fec-data", "10", "-fec-parity", "3")
+
+
+class LtunnelXor(Ltunnel):
+    """The same with XOR parity on everything."""
+
+    name = "ltunnel-xor"
+    args = ("-fec", "fec_xor", "-fec-data", "10", "-fec-parity", "1")
 
 
 def _wait_for(path: Path) -> None:

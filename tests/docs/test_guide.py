@@ -4,6 +4,7 @@ import ast
 import json
 import re
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Literal, get_args, get_origin
 
@@ -19,10 +20,13 @@ from ltunnel.config.fields import HostPort
 from ltunnel.config.model import INTERNAL, Config, Mode
 from ltunnel.control.candidates import Standing
 from ltunnel.control.events import Level
+from ltunnel.data.fec.codes import Codes
+from ltunnel.data.fec.settings import FecSettings
 from ltunnel.registry import read_entries
 from ltunnel.session import Drop
 from ltunnel.testing import World
 from ltunnel_crypto_aesgcm import ltunnel_cipher
+from ltunnel_fec_rs import ltunnel_fec
 from ltunnel_transport_udp import ltunnel_transport
 
 FIELDS = {name: field for name, field in Config.model_fields.items() if name not in INTERNAL}
@@ -125,14 +129,18 @@ def test_every_reason_of_a_drop_is_explained(guide):
 def test_status_keys(guide):
     """All keys of what `ltunnel status --json` prints, and no others."""
     world = World({"transport_udp": ltunnel_transport()}, ltunnel_cipher(), seed=1)
-    world.add_hub()
+    fec = ltunnel_fec()
+    codes = Codes("fec_rs", partial(fec.create, fec.options()))
+    world.add_hub().fec = codes, FecSettings()
     node = world.add_node("a")
+    node.fec = codes, FecSettings()
     world.start()
     assert world.run(10, until=world.all_up)
     status = node.status()
     section = guide.section("Status")
     assert set(section.words("key")) == {*status, *_keys_of_status_in_service()}
     assert set(section.words("key of a peer")) == set(status["peers"][0])
+    assert set(section.words("key of a peer's `fec`")) == set(status["peers"][0]["fec"])
 
 
 def _keys_of_status_in_service():

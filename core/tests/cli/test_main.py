@@ -162,7 +162,8 @@ def test_without_anything_help_is_shown(capsys: pytest.CaptureFixture[str], monk
     assert out == ""
     for word in ("--tunnel-addr", "-t", "own address in the tunnel", "(default: 1400)", "genkey", "plugins", "status"):
         assert word in err
-    assert "--fec-data" not in err, "flags without effect are not advertised"
+    assert "--fec-data" in err
+    assert "--max-hops" not in err, "flags without effect are not advertised"
 
 
 def test_help_is_a_success(capsys: pytest.CaptureFixture[str]) -> None:

@@ -49,6 +49,29 @@ def _requests(monkeypatch: pytest.MonkeyPatch, answers: Iterator[Any]) -> list[t
     return calls
 
 
+FEC = {
+    "mode": "auto", "data": 10, "parity": 3, "groups": 2, "why": "5.00% lost", "data_sent": 1001, "parity_sent": 302,
+    "data_received": 903, "parity_received": 4, "lost_before": 55, "recovered": 54, "lost_after": 1,
+    "parity_wasted": 66, "late": 0, "refused": 0, "delay_ms": 7.25, "longest_delay_ms": 9.0,
+}  # fmt: skip
+
+
+def test_the_view_shows_what_fec_does() -> None:
+    fec = {"plugin": "fec_rs", "mode": "auto", "data": 10, "parity": 3}
+    lines = _text({**ANSWER, "fec": fec, "peers": [{**PEER, "fec": FEC}]}).splitlines()
+    assert lines[1].startswith("stack transport_udp, AESGCM, fec_rs;")
+    assert "loss repair by fec_rs, mode auto" in [line.rstrip() for line in lines]
+    cells = ["alice", "10+3, 2 groups in turn", "5.00% lost", "1001", "302", "903", "55", "54", "1", "66", "7.2 ms"]
+    assert " ".join(cells) in " ".join(lines[-1].split())
+
+
+def test_the_view_says_that_nothing_is_sent() -> None:
+    fec = {"plugin": "fec_rs", "mode": "latency"}
+    quiet = {**FEC, "data": 0, "parity": 0, "recovered": 0}
+    assert "no parity" in _text({**ANSWER, "fec": fec, "peers": [{**PEER, "fec": quiet}]})
+    assert "copies" in _text({**ANSWER, "fec": fec, "peers": [{**PEER, "fec": {**quiet, "mode": "latency"}}]})
+
+
 def test_the_view_shows_what_matters() -> None:
     lines = _text(ANSWER).splitlines()
     assert lines[0].rstrip() == "hub box of network lan: up, running for 2 h 1 min (ltunnel 0.1.0)"

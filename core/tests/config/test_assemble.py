@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from ltunnel.config import Config, control_settings, load_stack, network_keys, tunnel_mtu
+from ltunnel.config import Config, control_settings, fec_settings, load_stack, network_keys, tunnel_mtu
 from ltunnel.control.settings import ControlSettings, Role
 from ltunnel.errors import ConfigError
 from ltunnel.keys.identity import Identity
@@ -27,7 +27,7 @@ def test_settings_of_a_node() -> None:
     settings, notices = _settings(_client(name="alice", keepalive=5), remote=("192.0.2.1", 9000))
     assert settings.role is Role.NODE
     assert (settings.name, settings.network) == ("alice", "ltunnel")
-    assert (settings.cipher, settings.stack) == ("AESGCM", ("cipher=AESGCM",))
+    assert (settings.cipher, settings.stack) == ("AESGCM", ("cipher=AESGCM", "fec=rs"))
     assert (settings.hub, settings.hub_label) == (("192.0.2.1", 9000), "hub.example:9000")
     assert (settings.keepalive, settings.mtu, settings.keys.keyed) == (5.0, 1400, True)
     assert notices == ()
@@ -77,15 +77,63 @@ def test_tunnel_mtu(wanted: int, link: int, header: int, overhead: int, expected
 
 def test_a_lowered_mtu_is_said() -> None:
     settings, notices = _settings(_client(), link_mtu=1420, remote=("2001:db8::1", 9000))
-    assert settings.mtu == 1333
-    assert notices == ("mtu: lowered from 1400 to 1333, which is what a link of 1420 carries",)
+    assert settings.mtu == 1323
+    assert notices == ("mtu: lowered from 1400 to 1323, which is what a link of 1420 carries",)
+
+
+def test_shards_cost_ten_bytes() -> None:
+    settings, _notices = _settings(_client(fec="none"), link_mtu=1420, remote=("2001:db8::1", 9000))
+    assert (settings.mtu, settings.stack) == (1333, ("cipher=AESGCM",))
+
+
+@pytest.mark.parametrize(
+    ("fields", "mode", "pair"),
+    [
+        ({}, "auto", (10, 3)),
+        ({"fec_data": 20, "fec_parity": 2}, "fixed", (20, 2)),
+        ({"fec_parity": 5}, "fixed", (10, 5)),
+        ({"fec_parity": 0}, "off", (10, 0)),
+        ({"fec_parity": 0, "fec_mode": "auto"}, "off", (10, 0)),
+        ({"fec_mode": "latency"}, "latency", (10, 3)),
+        ({"fec_mode": "spread", "fec_data": 5, "fec_parity": 4}, "spread", (5, 4)),
+        ({"fec_mode": "off"}, "off", (10, 3)),
+    ],
+)
+def test_what_is_written_about_fec_is_done(fields: dict[str, Any], mode: str, pair: tuple[int, int]) -> None:
+    config = _client(**fields)
+    made = fec_settings(config, load_stack(config))
+    assert made is not None
+    codes, settings = made
+    assert (codes.name, settings.mode.value, (settings.data, settings.parity)) == ("fec_rs", mode, pair)
+    assert (settings.deadline, settings.target, settings.overhead) == (0.008, 0.001, 0.6)
+
+
+def test_another_code_and_none() -> None:
+    config = _client(fec="fec_xor", fec_deadline=20, fec_target=0.01, fec_overhead=0.3)
+    made = fec_settings(config, load_stack(config))
+    assert made is not None
+    assert (made[0].name, made[0].wire_name) == ("fec_xor", "xor")
+    assert (made[1].deadline, made[1].target, made[1].overhead) == (0.02, 0.01, 0.3)
+    config = _client(fec="none", fec_data=10)
+    assert fec_settings(config, load_stack(config)) is None
+    assert "fec_data: not in effect with fec none" in config.notices()
+
+
+def test_a_group_that_the_code_does_not_have_is_an_error() -> None:
+    config = _client(fec="fec_xor", fec_data=2, fec_parity=3)
+    with pytest.raises(ConfigError, match=r"^fec_parity: fec_xor has no code with 2 \+ 3 shards$"):
+        fec_settings(config, load_stack(config))
+
+
+def test_fec_rs_is_not_used_where_it_is_disabled() -> None:
+    assert load_stack(_client(disable_plugins="fec_rs")).fec is None
 
 
 def test_a_link_too_narrow_for_ipv6_in_the_tunnel_is_an_error() -> None:
     config = _client().model_copy(update={"tunnel_addr": Config(tunnel_addr="fd00::2/64").tunnel_addr})
-    with pytest.raises(ConfigError, match=r"^mtu: a link of 1300 carries 1233, and IPv6 in the tunnel needs 1280$"):
+    with pytest.raises(ConfigError, match=r"^mtu: a link of 1300 carries 1223, and IPv6 in the tunnel needs 1280$"):
         _settings(config, link_mtu=1300, remote=("192.0.2.1", 9000))
-    with pytest.raises(ConfigError, match=r"^mtu: a link of 600 carries 533, and IPv4 in the tunnel needs 576$"):
+    with pytest.raises(ConfigError, match=r"^mtu: a link of 600 carries 523, and IPv4 in the tunnel needs 576$"):
         _settings(_client(), link_mtu=600, remote=("192.0.2.1", 9000))
 
 

@@ -51,7 +51,7 @@ def test_the_documented_server_file_works(write: Write) -> None:
     assert config.tunnel_addr == (ip_interface("10.0.0.1/24"),)
     assert config.secret == "your-secret-key"
     assert (config.transport, config.cipher) == (("transport_udp",), "crypto_aesgcm")
-    assert config.notices() == ("fec_data, fec_parity: not in effect, needs a FEC plugin",)
+    assert config.notices() == ()
 
 
 def test_the_documented_client_file_works(write: Write) -> None:
@@ -70,7 +70,6 @@ def test_the_documented_client_file_works(write: Write) -> None:
     assert not config.is_hub
     assert config.remote_addr == ("192.0.2.1", 9000)
     assert config.notices() == (
-        "fec_data, fec_parity: not in effect, needs a FEC plugin",
         "p2p_enabled: not in effect, needs a discovery plugin",
         "enable_mesh_routing, max_hops, route_update_interval: not in effect, needs a routing plugin",
     )

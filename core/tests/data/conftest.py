@@ -8,6 +8,10 @@ from ipaddress import ip_address, ip_interface
 import pytest
 
 from ltunnel.data.deliver import Delivery
+from ltunnel.data.fec.codes import Codes
+from ltunnel.data.fec.receiver import ShardReceiver
+from ltunnel.data.fec.sender import ShardSender
+from ltunnel.data.fec.settings import FecSettings
 from ltunnel.data.inbound import Inbound
 from ltunnel.data.local import Local
 from ltunnel.data.outbound import Outbound
@@ -114,10 +118,12 @@ class End:
         isolated: bool,
         uso: bool = True,
         prefixed: bool = False,
+        fec: tuple[Codes, FecSettings] | None = None,
+        tun: SimTun | None = None,
     ) -> None:
         self.addresses = addresses
         self.endpoint = (endpoint, 9000)
-        self.tun = SimTun(mtu=mtu, uso=uso, answers=False)
+        self.tun = tun or SimTun(mtu=mtu, uso=uso, answers=False)
         self.port = WirePort(self.endpoint)
         self.transport = (PrefixTransport if prefixed else UdpTransport)(self.port)
         self.control = Recorder()
@@ -126,22 +132,34 @@ class End:
         self.mtu = mtu
         local = Local([ip_interface(address) for address in addresses])
         refusals = Refusals(local, self.stats)
-        self.outbound = Outbound(self.tun, self.fib, (self.transport,), local, refusals, self.stats, mtu)
+        self.now = NOW
+        self.sender = ShardSender(*fec) if fec else None
+        self.outbound = Outbound(self.tun, self.fib, (self.transport,), local, refusals, self.stats, mtu, self.sender)
         delivery = Delivery(self.tun, self.outbound, local, refusals, self.stats, forwards=hub, isolated=isolated)
         self.reporter = Reporter(self.control.sessions)
-        self.inbound = Inbound((self.transport,), self.control, delivery, self.reporter, self.stats)
+        self.shards = ShardReceiver(fec[0], delivery, self.control.sessions) if fec else None
+        self.inbound = Inbound(
+            (self.transport,), self.control, delivery, self.reporter, self.stats, self.shards, self.sender
+        )
 
     def pump(self) -> list[tuple[tuple[str, int], bytes]]:
         """Send all that the TUN has; return the datagrams."""
-        while self.outbound.pump(NOW):
+        while self.outbound.pump(self.now):
             pass
         sent, self.port.sent = self.port.sent, []
         return sent
 
+    def close_groups(self) -> list[bytes]:
+        """Let the deadlines of all groups come; return the datagrams."""
+        assert self.sender is not None
+        self.sender.handle_timeout(self.now + 1)
+        sent, self.port.sent = self.port.sent, []
+        return [datagram for _, datagram in sent]
+
     def take(self, source: End, datagrams: Sequence[bytes]) -> list[tuple[tuple[str, int], bytes]]:
         """Receive datagrams from another end; return what is sent in consequence."""
         self.port.arrived = [(source.endpoint, datagram) for datagram in datagrams]
-        while self.inbound.drain(0, self.port, NOW):
+        while self.inbound.drain(0, self.port, self.now):
             pass
         sent, self.port.sent = self.port.sent, []
         return sent
@@ -182,18 +200,28 @@ class Net:
 
     @staticmethod
     def pair(
-        mtu: int = 1400, right_mtu: int | None = None, *, uso: bool = True, prefixed: bool = False
+        mtu: int = 1400,
+        right_mtu: int | None = None,
+        *,
+        uso: bool = True,
+        prefixed: bool = False,
+        fec: tuple[Codes, FecSettings] | None = None,
+        tun: SimTun | None = None,
     ) -> tuple[End, End]:
         """Two nodes with a direct session; 10.0.0.1, fd00::1 and 10.0.0.2, fd00::2."""
-        left = End(("10.0.0.1/24", "fd00::1/64"), "192.0.2.1", mtu=mtu, hub=False, isolated=False, prefixed=prefixed)
+        left = End(
+            ("10.0.0.1/24", "fd00::1/64"), "192.0.2.1", mtu=mtu, hub=False, isolated=False, prefixed=prefixed, fec=fec
+        )
         right = End(
             ("10.0.0.2/24", "fd00::2/64"),
             "192.0.2.2",
             mtu=right_mtu or mtu,
             hub=False,
             isolated=False,
+            tun=tun,
             uso=uso,
             prefixed=prefixed,
+            fec=fec,
         )
         connect(left, right, 1)
         return left, right

@@ -8,12 +8,16 @@ from pathlib import Path
 import pytest
 
 from ltunnel.constants import HEADROOM
+from ltunnel.data.fec.codes import Codes
+from ltunnel.data.fec.settings import FecMode, FecSettings
 from ltunnel.data.grid import Arena
 from ltunnel.data.records import PartGrid, RecordSealer
 from ltunnel.session import Epoch
 from ltunnel.testing import packets
 from ltunnel.wire.types import FrameType
 from ltunnel_crypto_aesgcm import AesGcm
+from ltunnel_fec_rs import ReedSolomon
+from ltunnel_fec_xor import XorParity
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "wire-format.md"
 
@@ -55,6 +59,28 @@ def test_rows(opened):
 def test_bundle(opened):
     (frame,) = opened(datagrams())
     assert frame[1] + bytes((frame[0],)) == example("bundle")
+
+
+def test_shards(net):
+    left, right = net.pair(fec=(Codes("rs", ReedSolomon), FecSettings(mode=FecMode.FIXED, data=3, parity=1)))
+    sent = []
+    for text in (b"one", b"three"):
+        left.tun.inject(packets.udp("10.0.0.1", "10.0.0.2", 1, 2, text, ident=5))
+        sent += [datagram for _, datagram in left.pump()]
+    (epoch,) = right.control.sessions.values()
+    frames = [epoch.open_frame(datagram) for datagram in sent + left.close_groups()]
+    found = [body + bytes((kind,)) for kind, body in frames]
+    assert found == [example("shard-first"), example("shard-second"), example("shard-parity")]
+
+
+@pytest.mark.parametrize("lost", ["shard-first", "shard-second"])
+def test_the_documented_shards_repair_each_other(net, lost):
+    left, right = net.pair(fec=(Codes("xor", XorParity), FecSettings()))
+    (peer,) = set(left.fib._hosts.values())
+    names = [name for name in ("shard-first", "shard-second", "shard-parity") if name != lost]
+    bodies = [example(name) for name in names]
+    right.take(left, [peer.epoch.seal_frame(body[-1], body[:-1]) for body in bodies])
+    assert sorted(packet.payload for packet in right.tun.parsed()) == [b"one", b"three"]
 
 
 def key() -> bytes:

@@ -201,7 +201,7 @@ def test_reports_are_made_while_something_arrives(pair):
     (epoch,) = left.control.sessions.values()
     frame, body = epoch.open_frame(datagram)
     assert frame == FrameType.REPORT
-    assert Report.parse(body) == Report(75, 75)
+    assert Report.parse(body) == Report(75, 75, 0)
     reporter.heard(52.0)
     assert reporter.take(53.0) == [], "nothing new, nothing to say"
 
@@ -210,10 +210,10 @@ def test_a_report_reaches_the_quality_of_the_path(pair):
     left, right = pair
     (there,) = left.control.sessions.values()
     (back,) = right.control.sessions.values()
-    left.take(right, [back.seal_frame(FrameType.REPORT, Report(2000, 1990).pack())])
+    left.take(right, [back.seal_frame(FrameType.REPORT, Report(2000, 1990, 4).pack())])
     assert peer_of(left).quality.loss == 0.005
     assert left.control.frames == []
     left.take(right, [back.seal_frame(FrameType.REPORT, b"short")])
-    left.take(right, [back.seal_frame(FrameType.REPORT, bytes(15) + b"\x01")])
+    left.take(right, [back.seal_frame(FrameType.REPORT, bytes(15) + b"\x01" + bytes(4))])
     assert peer_of(left).stats.drops == {Drop.MALFORMED: 2}
     assert there.window.accepted == 3

@@ -45,6 +45,9 @@ DATA_PATH = {
     "record-first",
     "record-last",
     "super",
+    "shard-first",
+    "shard-second",
+    "shard-parity",
 }  # held against the data path, in its tests
 BLOCKS = re.compile(r"^```golden (\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -154,7 +157,7 @@ FRAMES: dict[str, Any] = {
     "ping": Ping(b"token123", padding=4),
     "pong": Pong(b"token123", padding=4),
     "probe": Probe(b"token123", padding=4),
-    "report": Report(4096, 4094),
+    "report": Report(4096, 4094, 1),
     "welcome": Welcome(
         name="hub",
         mtu=1400,

@@ -39,7 +39,7 @@ def plugins() -> None:
 def list_(config: str | None, as_json: bool) -> int:
     """List the installed plugins. Exit code 1 if one that the configuration selects cannot be used."""
     entries = read_entries()
-    chosen = Selection() if config is None else selection(load(config, {}, os.environ, entries=entries))
+    chosen = Selection() if config is None else selection(load(config, {}, os.environ, entries=entries), entries)
     findings = survey(entries, chosen)
     if as_json:
         click.echo(json.dumps([_row(finding) for finding in findings], indent=2))

@@ -13,6 +13,7 @@ from ltunnel.config import Config, load
 _USAGE = 2
 
 _SUBCOMMANDS = {
+    "ctl": "ltunnel.cli.ctl",
     "forget": "ltunnel.cli.memory",
     "genkey": "ltunnel.cli.keys",
     "keycheck": "ltunnel.cli.keys",

@@ -7,6 +7,7 @@ from rich.console import Group, RenderableType
 from rich.filesize import decimal
 from rich.text import Text
 
+from ltunnel.cli.fec_view import fec_view
 from ltunnel.cli.output import table
 from ltunnel.registry.text import printable
 
@@ -20,7 +21,11 @@ def view(answer: Mapping[str, Any]) -> RenderableType:
     if answer.get("reason"):
         lines.append(Text(printable(str(answer["reason"])), style="red"))
     lines += (Text(printable(str(warning)), style="yellow") for warning in answer.get("warnings") or ())
-    return Group(*lines, _peers(answer.get("peers") or ()))
+    peers = answer.get("peers") or ()
+    parts = [*lines, _peers(peers)]
+    if answer.get("fec") and peers:
+        parts.append(fec_view(answer["fec"], peers))
+    return Group(*parts)
 
 
 def _title(answer: Mapping[str, Any]) -> Text:
@@ -35,10 +40,14 @@ def _title(answer: Mapping[str, Any]) -> Text:
 
 def _stack(answer: Mapping[str, Any]) -> Text:
     stack = answer.get("stack") or {}
-    names = ", ".join(map(str, [*stack.get("transports", ()), stack.get("cipher", "")]))
+    names = ", ".join(map(str, [*stack.get("transports", ()), stack.get("cipher", ""), *_plugin(answer.get("fec"))]))
     if answer.get("encrypted"):
         return Text(f"stack {names}; key check {_word(answer, 'key_check')}")
     return Text.assemble(f"stack {names}; ", ("NOT ENCRYPTED: no key was given", "bold red"))
+
+
+def _plugin(fec: Mapping[str, Any] | None) -> list[str]:
+    return [str(fec.get("plugin", ""))] if fec else []
 
 
 def _device(tun: Mapping[str, Any]) -> Text:

@@ -5,6 +5,7 @@
 """
 
 from ltunnel.config.assemble import control_settings, load_stack, network_keys, selection, tunnel_mtu
+from ltunnel.config.fec import fec_settings
 from ltunnel.config.fields import HostPort, TunnelAddress
 from ltunnel.config.load import load
 from ltunnel.config.model import Config
@@ -14,6 +15,7 @@ __all__ = [
     "HostPort",
     "TunnelAddress",
     "control_settings",
+    "fec_settings",
     "load",
     "load_stack",
     "network_keys",

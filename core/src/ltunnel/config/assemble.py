@@ -4,8 +4,9 @@ from collections.abc import Callable
 from functools import partial
 from ipaddress import ip_address
 
+from ltunnel.config.fec import fec_plugin
 from ltunnel.config.model import Config
-from ltunnel.constants import BUNDLE_ENTRY, DATA_OVERHEAD, MIN_MTU_IPV4, MIN_MTU_IPV6, ROW_TRAILER
+from ltunnel.constants import BUNDLE_ENTRY, DATA_OVERHEAD, MIN_MTU_IPV4, MIN_MTU_IPV6, ROW_TRAILER, SHARD_TRAILER
 from ltunnel.control.settings import ControlSettings, Role
 from ltunnel.errors import ConfigError
 from ltunnel.keys.identity import Identity
@@ -17,11 +18,12 @@ IP_HEADER = {4: 20, 6: 40}
 """Bytes of an IP header without options, by version."""
 
 
-def selection(config: Config) -> Selection:
-    """Return what a configuration says of plugins."""
+def selection(config: Config, entries: Entries | None = None) -> Selection:
+    """Return what a configuration says of plugins, `entries` being those that are installed."""
     return Selection(
         transports=config.transport,
         cipher=config.cipher,
+        fec=fec_plugin(config, entries or read_entries()),
         disabled=frozenset(config.disable_plugins),
         options=config.plugin_options,
     )
@@ -29,8 +31,9 @@ def selection(config: Config) -> Selection:
 
 def load_stack(config: Config, entries: Entries | None = None) -> Stack:
     """Load the selected plugins. Raises `PluginError`; `ConfigError` for bad options or a cipher unfit for the key."""
+    entries = entries or read_entries()
     try:
-        stack = build_stack(selection(config), entries or read_entries())
+        stack = build_stack(selection(config, entries), entries)
         _check_cipher(config, stack.cipher)
     except PluginRefusedError:
         raise
@@ -66,7 +69,7 @@ def control_settings(
     a node. Raises `ConfigError` when the link's MTU leaves too little for the tunnel.
     """
     outside = ip_address(config.local_addr.host if remote is None else remote[0])
-    overhead = max(part.descriptor.overhead for part in stack.transports)
+    overhead = max(part.descriptor.overhead for part in stack.transports) + (SHARD_TRAILER if stack.fec else 0)
     mtu = tunnel_mtu(config.mtu, link_mtu, IP_HEADER[outside.version], overhead)
     _check_mtu(config, mtu, link_mtu)
     lowered = f"mtu: lowered from {config.mtu} to {mtu}, which is what a link of {link_mtu} carries"
@@ -92,12 +95,13 @@ def control_settings(
     return settings, (lowered,) if mtu < config.mtu else ()
 
 
-def tunnel_mtu(wanted: int, link_mtu: int, ip_header: int, transport_overhead: int) -> int:
+def tunnel_mtu(wanted: int, link_mtu: int, ip_header: int, overhead: int) -> int:
     """Return the largest inner packet: what is wanted, or what fits one datagram on the link if that is less.
 
     A packet travels as a row (with its trailer) or in a bundle (with its entry); the larger of the two counts.
+    `overhead` is what transport and FEC add.
     """
-    return min(wanted, link_mtu - ip_header - transport_overhead - DATA_OVERHEAD - max(ROW_TRAILER, BUNDLE_ENTRY))
+    return min(wanted, link_mtu - ip_header - overhead - DATA_OVERHEAD - max(ROW_TRAILER, BUNDLE_ENTRY))
 
 
 def _check_mtu(config: Config, mtu: int, link_mtu: int) -> None:

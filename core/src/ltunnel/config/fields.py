@@ -177,3 +177,12 @@ def refuse_bool(value: object) -> object:
     if isinstance(value, bool):
         raise ValueError("Input should be a number")
     return value
+
+
+NO_FEC = "none"
+"""What is written to go without a FEC plugin."""
+
+
+def read_fec(value: object) -> str:
+    """Read the name of a FEC plugin, or that there is to be none."""
+    return NO_FEC if value == NO_FEC else read_plugin_name(value)

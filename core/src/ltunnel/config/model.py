@@ -12,9 +12,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidat
 from pydantic_core import PydanticCustomError
 
 from ltunnel.config.fields import (
+    NO_FEC,
     HostPort,
     TunnelAddress,
     read_device_name,
+    read_fec,
     read_listen,
     read_name,
     read_plugin_name,
@@ -32,6 +34,8 @@ RULE = "ltunnel_rule"
 
 _Int = Annotated[int, BeforeValidator(refuse_bool)]
 _Seconds = Annotated[float, BeforeValidator(refuse_bool), Field(gt=0, le=86_400)]
+_Milliseconds = Annotated[float, BeforeValidator(refuse_bool), Field(ge=0.5, le=500)]
+_Share = Annotated[float, BeforeValidator(refuse_bool), Field(gt=0, le=1)]
 _Name = Annotated[str, PlainValidator(read_name)]
 _PluginName = Annotated[str, PlainValidator(read_plugin_name)]
 _PluginNames = Annotated[tuple[str, ...], PlainValidator(read_plugin_names)]
@@ -110,9 +114,19 @@ class Config(BaseModel):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="how much is logged")
     log_format: Literal["text", "json"] = Field("text", description="how it is logged")
 
+    fec: Annotated[str, PlainValidator(read_fec)] = Field(
+        "", description="plugin that repairs losses, or none; by default fec_rs where it is installed"
+    )
+    fec_mode: Literal["off", "fixed", "auto", "latency", "spread"] | None = Field(
+        None, description="how much parity is sent; by default auto, or fixed where fec_data or fec_parity is written"
+    )
+    fec_data: _Int = Field(10, ge=1, le=254, description="FEC: data shards of a group, in the modes fixed and spread")
+    fec_parity: _Int = Field(3, ge=0, le=254, description="FEC: parity shards of a group, 0 to send none in any mode")
+    fec_deadline: _Milliseconds = Field(8.0, description="FEC: milliseconds after which a group is closed, full or not")
+    fec_target: _Share = Field(0.001, description="FEC: share of packets that may stay lost, in the mode auto")
+    fec_overhead: _Share = Field(0.6, description="FEC: parity per data at most, in the mode auto")
+
     # Documented fields whose plugins are not there yet: checked, and said to have no effect (`notices`).
-    fec_data: _Int = Field(10, ge=1, le=254, description="FEC: data shards of a group")
-    fec_parity: _Int = Field(3, ge=0, le=254, description="FEC: parity shards of a group")
     p2p_enabled: bool = Field(True, description="direct paths between clients")
     p2p_port: _Int = Field(0, ge=0, le=65_535, description="UDP port for direct paths, 0 for any")
     enable_mesh_routing: bool = Field(True, description="paths through other clients")
@@ -167,8 +181,8 @@ def _broken_rules(config: Config) -> Iterator[tuple[str, str]]:
         yield "fec_parity", f"should be at most {255 - config.fec_data} with fec_data {config.fec_data}"
 
 
+_FEC_FIELDS = ("fec_mode", "fec_data", "fec_parity", "fec_deadline", "fec_target", "fec_overhead")
 _AWAITED = (
-    ("a FEC plugin", ("fec_data", "fec_parity")),
     ("a discovery plugin", ("p2p_enabled", "p2p_port")),
     ("a routing plugin", ("enable_mesh_routing", "max_hops", "route_update_interval")),
 )
@@ -188,10 +202,14 @@ def _without_effect(config: Config) -> Iterator[str]:
         for field in ("tls_skip_verify",) if config.is_hub else ("tls_cert_file", "tls_key_file"):
             if getattr(config, field):
                 yield f"{field}: not in effect in {config.mode.value} mode"
+    if config.fec == NO_FEC:
+        written = [field for field in _FEC_FIELDS if field in config.model_fields_set]
+        if written:
+            yield f"{', '.join(written)}: not in effect with fec none"
     if not config.is_hub and "local_addr" in config.model_fields_set:
         yield "local_addr: not in effect in client mode"
     if config.is_hub and config.remote_addr is not None:
         yield "remote_addr: not in effect in server mode"
-    selected = {*config.transport, config.cipher}
+    selected = {*config.transport, config.cipher, config.fec or "fec_rs"}
     for name in config.plugin_options.keys() - selected:
         yield f"{name}: its options are not in effect, since the plugin is not selected"

@@ -25,12 +25,13 @@ from ltunnel.constants import (
     REJECT_AFTER_PACKETS,
     TAG,
 )
+from ltunnel.data.fec.sender import Line, ShardSender
 from ltunnel.data.grid import Arena, GridCache, Nonces, RowGrid
 from ltunnel.data.inet import SYN, TCP, clamp_mss
 from ltunnel.data.local import Local, destination
 from ltunnel.data.records import PartGrid, RecordSealer, part_size
 from ltunnel.data.refuse import Refusals
-from ltunnel.data.staging import CAPACITY, Staging
+from ltunnel.data.staging import CAPACITY, Staging, bundled
 from ltunnel.data.virtio import (
     GSO_ECN,
     GSO_TCPV4,
@@ -68,6 +69,7 @@ class Outbound:
         refusals: Refusals,
         stats: Stats,
         mtu: int,
+        shards: ShardSender | None = None,
     ) -> None:
         self._read = tun.read
         self._write = tun.write
@@ -82,6 +84,9 @@ class Outbound:
         self._grids = GridCache(lambda *geometry: RowGrid(self._out, *geometry), limit=16)
         self._parts = GridCache(lambda *geometry: PartGrid(self._out, *geometry), limit=16)
         self._records = RecordSealer(self._out)
+        self._shards = shards
+        if shards is not None:
+            shards.attach(self._out, self._nonces, transports, self._send)
         self._tun = Staging()
         self._transit = Staging()
         self._scratch = Arena(CAPACITY + 2 * 65_600)
@@ -206,17 +211,7 @@ class Outbound:
 
     def _send_bundles(self, arena: Arena, spans: list[tuple[int, int]], peer: Peer, now: float) -> None:
         """Join neighbouring packets into bundles, seal them, and send runs of equal datagrams with one call each."""
-        bundles = spans
-        if len(spans) > 1:
-            limit = peer.mtu + BUNDLE_ENTRY
-            bundles = []
-            start, end = spans[0]
-            for at, stop in spans:
-                if stop - start > limit:
-                    bundles.append((start, end))
-                    start = at
-                end = stop
-            bundles.append((start, end))
+        bundles = bundled(spans, peer.mtu + BUNDLE_ENTRY)
         epoch = self._epoch(peer, len(bundles), now)
         if epoch is None:
             peer.stats.drop(Drop.NO_SESSION, len(spans))
@@ -225,7 +220,12 @@ class Outbound:
         start, end = spans[0][0], spans[-1][1]
         stats.tx_packets += len(spans)
         stats.tx_bytes += end - start - BUNDLE_ENTRY * len(spans)
-        if len(bundles) > 1 and peer.quality.clean(now) and self._send_record(arena, start, end, epoch, peer, now):
+        if self._shards is not None:
+            without = self._shards.packets(self._shards.line(peer, epoch, now), arena, spans, now)
+            if len(without) < len(spans):
+                bundles = bundled(without, peer.mtu + BUNDLE_ENTRY)
+        whole = len(bundles) > 1 and bundles[-1][1] - bundles[0][0] == end - start  # neighbours all, from first to last
+        if whole and peer.quality.clean(now) and self._send_record(arena, start, end, epoch, peer, now):
             return
         at = 0
         while at < len(bundles):
@@ -294,6 +294,10 @@ class Outbound:
         stats = peer.stats
         stats.tx_packets += count
         stats.tx_bytes += stop - payload + count * header_length
+        line = self._shards.line(peer, epoch, now) if self._shards is not None else None
+        if line is not None and line.code is not None:
+            self._send_shards(line, arena, at, payload, stop, gso, seg, now)
+            return
         if peer.quality.clean(now):
             data[stop] = FrameType.SUPER
             _SEG.pack_into(data, at + 4, seg)
@@ -339,6 +343,21 @@ class Outbound:
             epoch.sealer.seal([header], [arena.view[end - rest : stop]], [out[pos + DATA_HEADER : after]])
             pos = after
         self._send(peer, pos, size if full else pos - HEADROOM, now)
+
+    def _send_shards(
+        self, line: Line, arena: Arena, at: int, payload: int, stop: int, gso: int, seg: int, now: float
+    ) -> None:
+        """Send the payload ``payload:stop`` of a super-packet as rows that FEC protects."""
+        ip = at + VNET_SIZE
+        tail = arena.data[ip:payload]
+        tail += _TRAILER.pack(gso, payload - ip, VNET.unpack_from(arena.data, at)[4], -(-(stop - payload) // seg), seg)
+        shards = self._shards
+        assert shards is not None  # noqa: S101  # there is a line
+        begin, first = payload, 0
+        while begin < stop:
+            end = shards.rows(line, arena, begin, stop, tail, first, seg, now)
+            first += -(-(end - begin) // seg)
+            begin = end
 
     # ---------------------------------------------------------------- records
 

@@ -6,19 +6,21 @@ from collections.abc import Mapping
 
 from ltunnel.plugin import Flow
 from ltunnel.session import Epoch
-from ltunnel.session.quality import MIN_SAMPLE
 from ltunnel.wire.frames import Report
 
 INTERVAL = 0.5
+LEAST = 64
+"""Datagrams that a report covers at least, unless FEC waits for it."""
 
 
 class Reporter:
     """Knows when reports are due and makes them."""
 
-    __slots__ = ("_due", "_sessions")
+    __slots__ = ("_due", "_least", "_sessions")
 
-    def __init__(self, sessions: Mapping[int, Epoch]) -> None:
+    def __init__(self, sessions: Mapping[int, Epoch], least: int = LEAST) -> None:
         self._sessions = sessions
+        self._least = least
         self._due: float | None = None
 
     def heard(self, now: float) -> None:
@@ -39,13 +41,15 @@ class Reporter:
         for epoch in self._sessions.values():
             accepted, path = epoch.window.accepted, epoch.peer.path
             if (
-                accepted - epoch.reported < MIN_SAMPLE
+                accepted - epoch.reported < self._least
                 or path is None
                 or path.budget is not None
                 or not epoch.usable(now)
             ):
                 continue
             epoch.reported = accepted
-            report = Report(epoch.window.top + 1, accepted)
+            window = epoch.window
+            lost = window.top + 1 - accepted
+            report = Report(window.top + 1, accepted, min(window.gaps, lost))
             reports.append((path.transport, path.flow, epoch.seal_frame(report.TYPE, report.pack())))
         return reports

@@ -41,3 +41,18 @@ class Staging:
         self.groups = {}
         self._last = None
         self.pos = 0
+
+
+def bundled(spans: list[tuple[int, int]], limit: int) -> list[tuple[int, int]]:
+    """Join neighbours to spans of at most `limit` bytes, as far as one span is not more."""
+    if len(spans) < 2:
+        return spans
+    bundles = []
+    start, end = spans[0]
+    for at, stop in spans:
+        if stop - start > limit or at > end:
+            bundles.append((start, end))
+            start = at
+        end = stop
+    bundles.append((start, end))
+    return bundles

@@ -16,13 +16,16 @@ from ltunnel.control.engine import Control
 from ltunnel.control.events import Event
 from ltunnel.control.settings import ControlSettings, Random, Role
 from ltunnel.data.deliver import Delivery
+from ltunnel.data.fec.codes import Codes
+from ltunnel.data.fec.settings import FecSettings
 from ltunnel.data.grid import Arena
 from ltunnel.data.inbound import Inbound
 from ltunnel.data.local import Local
 from ltunnel.data.outbound import Outbound
 from ltunnel.data.refuse import Refusals
-from ltunnel.data.reports import Reporter
+from ltunnel.data.reports import LEAST, Reporter
 from ltunnel.data.virtio import TunPort
+from ltunnel.node.fec import REPORT_AT, NodeFec
 from ltunnel.node.status import status
 from ltunnel.plugin import Address, Flow, Port, Transport
 
@@ -43,6 +46,7 @@ class Node:
         wall_offset: float,
         bindings: Sequence[Binding] = (),
         pins: Mapping[str, bytes] | None = None,
+        fec: tuple[Codes, FecSettings] | None = None,
     ) -> None:
         self.settings = settings
         self.transport_names = tuple(name for name, _ in transports)
@@ -55,13 +59,16 @@ class Node:
         stats = self.control.stats
         local = Local(settings.addresses)
         refusals = Refusals(local, stats)
-        self._outbound = Outbound(tun, self.control.fib, self._transports, local, refusals, stats, settings.mtu)
+        self.fec = None if fec is None else NodeFec(*fec)
+        sender = self.fec.sender if self.fec else None
+        self._outbound = Outbound(tun, self.control.fib, self._transports, local, refusals, stats, settings.mtu, sender)
         delivery = Delivery(
             tun, self._outbound, local, refusals, stats,
             forwards=settings.role is Role.HUB, isolated=settings.client_isolation,
         )  # fmt: skip
-        self._reporter = Reporter(self.control.sessions)
-        self._inbound = Inbound(self._transports, self.control, delivery, self._reporter, stats)
+        self._reporter = Reporter(self.control.sessions, REPORT_AT if self.fec else LEAST)
+        shards = self.fec.listen(delivery, self.control.sessions) if self.fec else None
+        self._inbound = Inbound(self._transports, self.control, delivery, self._reporter, stats, shards, sender)
         self._message = Arena(HEADROOM + _LARGEST_MESSAGE)
 
     def start(self, now: float) -> None:
@@ -102,6 +109,8 @@ class Node:
         """Return when `handle_timeout` is due (monotonic seconds), or None."""
         times = [transport.next_timeout() for transport in self._transports]
         times += (self.control.next_timeout(), self._reporter.next_timeout())
+        if self.fec is not None:
+            times.append(self.fec.next_timeout())
         return min((time for time in times if time is not None), default=None)
 
     def handle_timeout(self, now: float) -> None:
@@ -113,6 +122,8 @@ class Node:
         due = self.control.next_timeout()
         if due is not None and due <= now:
             self.control.handle_timeout(now)
+        if self.fec is not None:
+            self.fec.handle_timeout(now)
         self.control.outbox.extend(self._reporter.take(now))
         self._send_messages(now)
 
@@ -125,7 +136,11 @@ class Node:
 
     def status(self, now: float) -> dict[str, Any]:
         """Describe this node and its peers; the shape of ``ltunnel status --json`` but for what the runtime knows."""
-        return status(self.control, self.settings, self.transport_names, self._transports, now)
+        answer = status(self.control, self.settings, self.transport_names, self._transports, now)
+        if self.fec is not None:
+            answer["fec"] = self.fec.status()
+            self.fec.describe(list(self.control.peers.values()), answer["peers"])
+        return answer
 
     def _send_messages(self, now: float) -> None:
         """Open and close flows for the control side, and send its datagrams."""

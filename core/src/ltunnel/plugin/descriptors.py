@@ -101,6 +101,9 @@ class FecDescriptor:
     create: Callable[[Any, int, int], FecCode]
     """(options, k, m) -> the code; raises ValueError for a pair it cannot do."""
     max_shards: int = 255
+    residual: Callable[[int, int, float], float] | None = None
+    """(k, m, loss) -> the share of packets that stay lost when each shard is lost with that probability; for codes that
+    cannot restore every pattern of m losses. None for those that can."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

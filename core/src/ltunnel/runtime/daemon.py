@@ -12,7 +12,7 @@ from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from typing import Any
 
-from ltunnel.config import Config, control_settings, load_stack, network_keys
+from ltunnel.config import Config, control_settings, fec_settings, load_stack, network_keys
 from ltunnel.control import Control
 from ltunnel.control.events import Event, Level
 from ltunnel.control.settings import ControlSettings
@@ -63,6 +63,7 @@ def _assemble(config: Config, log: Log, stack: ExitStack) -> Service | None:
     for notice in config.notices():
         log(Event(name="notice", text=notice, level=Level.WARNING))
     plugins = load_stack(config)
+    fec = fec_settings(config, plugins)
     keys = network_keys(config)
     state = State(state_folder())
     identity = state.load_identity()
@@ -105,6 +106,7 @@ def _assemble(config: Config, log: Log, stack: ExitStack) -> Service | None:
         wall_offset=time.time() - now,
         bindings=bindings,
         pins=pins,
+        fec=fec,
     )
     service = Service(
         node,

@@ -108,6 +108,8 @@ class Service:
         match request["command"]:
             case "status":
                 return self.status(now)
+            case "fec":
+                return self._change_fec(request, now)
             case "forget":
                 return self._forget_binding(str(request.get("peer")), now)
             case "forget-pin":
@@ -182,6 +184,22 @@ class Service:
         self._log(Event(name="start", text=text, fields=fields))
         for warning in self._warnings:
             self._log(Event(name="warning", text=warning, level=Level.WARNING))
+
+    def _change_fec(self, request: dict[str, Any], now: float) -> dict[str, Any]:
+        """Change what is sent against losses, as far as the request says how; return what is in effect."""
+        fec = self.node.fec
+        if fec is None:
+            raise HostError("this ltunnel runs without a FEC plugin: start it with -fec fec_rs, on all machines")
+        order = {name: request[name] for name in ("mode", "data", "parity") if request.get(name) is not None}
+        if any(type(order.get(name, 0)) is not int for name in ("data", "parity")):
+            raise HostError("data and parity: should be numbers")
+        if order:
+            try:
+                fec.change(now, **order)
+            except ValueError as error:
+                raise HostError(str(error)) from None
+            self._log(Event(name="fec", text="FEC was changed by order", fields=fec.status()))
+        return {"fec": fec.status()}
 
     def _forget_binding(self, who: str, now: float) -> dict[str, Any]:
         control = self.node.control

@@ -10,6 +10,7 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import TYPE_CHECKING
 
 from ltunnel.constants import DEFAULT_MTU
+from ltunnel.session.fec import FecStats
 from ltunnel.session.quality import Quality
 
 if TYPE_CHECKING:
@@ -84,8 +85,8 @@ class Stats:
 class Peer:
     """The far end of sessions, identified by its static public key (32 bytes)."""
 
-    __slots__ = ("epoch", "hosts", "is_hub", "key", "last_handshake", "last_rx", "last_tx", "mtu", "name", "networks",
-                 "path", "quality", "rtt", "stats", "unanswered_since")  # fmt: skip
+    __slots__ = ("epoch", "fec", "hosts", "is_hub", "key", "last_handshake", "last_rx", "last_tx", "mtu", "name",
+                 "networks", "path", "quality", "rtt", "stats", "unanswered_since")  # fmt: skip
 
     def __init__(self, key: bytes, name: str = "", *, is_hub: bool = False) -> None:
         self.key = key
@@ -110,6 +111,7 @@ class Peer:
         self.rtt: float | None = None
         self.quality = Quality()
         self.stats = Stats()
+        self.fec = FecStats()
 
     def owns(self, source: bytes) -> bool:
         """Whether a packed inner source address is the peer's to use (cryptokey routing)."""

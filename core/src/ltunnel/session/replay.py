@@ -11,13 +11,15 @@ _MASK = (1 << REPLAY_WINDOW) - 1
 class ReplayWindow:
     """Remembers which of the last `REPLAY_WINDOW` counters have been accepted."""
 
-    __slots__ = ("_seen", "accepted", "top")
+    __slots__ = ("_seen", "accepted", "gaps", "top")
 
     def __init__(self) -> None:
         self.top = -1
         """Highest counter accepted, -1 before the first."""
         self.accepted = 0
         """How many counters have been accepted."""
+        self.gaps = 0
+        """How often counters were left out; where nothing is reordered, how many times datagrams were lost in a row."""
         self._seen = 0  # bit i: counter top - i was accepted
 
     def fresh(self, first: int, count: int = 1) -> bool:
@@ -41,6 +43,8 @@ class ReplayWindow:
         last = first + count - 1
         ahead = last - self.top
         if ahead > 0:
+            if ahead > count:
+                self.gaps += 1
             kept = (self._seen << ahead) & _MASK if ahead < REPLAY_WINDOW else 0
             self._seen = kept | ((1 << count) - 1) & _MASK
             self.top = last

@@ -8,6 +8,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ltunnel.control import Binding, ControlSettings, Event
+from ltunnel.data.fec.codes import Codes
+from ltunnel.data.fec.settings import FecSettings
 from ltunnel.node import Node
 from ltunnel.plugin import PortKind, PortSpec, Transport, TransportContext
 from ltunnel.testing.host import Host
@@ -49,6 +51,8 @@ class SimNode:
         """May be replaced while the program does not run."""
         self.context = context
         self.port_settings = ports
+        self.fec: tuple[Codes, FecSettings] | None = None
+        """What it does against losses; may be replaced while the program does not run."""
         self.node: Node | None = None
         """The running program; None when it does not run."""
         self.ports: list[list[SimUdpPort | SimRawPort | SimStreamPort]] = []
@@ -93,7 +97,7 @@ class SimNode:
             transports.append((name, descriptor.create(options, ports, self.context)))
         self.node = Node(
             self.settings, transports, self.tun, random=self._random.randbytes, now=world.now,
-            wall_offset=self._wall_offset, bindings=self.bindings, pins=self.pins,
+            wall_offset=self._wall_offset, bindings=self.bindings, pins=self.pins, fec=self.fec,
         )  # fmt: skip
         self.node.start(world.now)
         self._take_events()

@@ -4,7 +4,7 @@
 
     PING, PONG   token 8 | zero n      a PONG is as long as its PING
     PROBE        token 8 | zero n      a PING that does not move the session to where it came from
-    REPORT       expected 8 | accepted 8
+    REPORT       expected 8 | accepted 8 | gaps 4
     WELCOME      NAME 1 (the hub's), MTU 1, ADDRESS 0-8 (granted), NETWORK 0-24 (the tunnel's), HUB_ADDRESS 0-8, FLAGS 1
     PEERS        PEER 0-16, each: KEY 1, NAME 1, ADDRESS 0-8
     ROUTES       NETWORK 0-24
@@ -29,7 +29,7 @@ from ltunnel.wire.text import escape
 from ltunnel.wire.tlv import Bounds, Entry, Interface, Network
 from ltunnel.wire.types import FrameType
 
-_REPORT = Struct(">QQ")
+_REPORT = Struct(">QQI")
 TOKEN_SIZE = 8
 KEY_SIZE = 32
 PEER_LIMIT = 16
@@ -127,25 +127,26 @@ class Probe(_Echo):
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What has arrived of an epoch: counters up to the highest, and how many of them were accepted."""
+    """What has arrived of an epoch: counters up to the highest, how many came, how often some were left out."""
 
     TYPE: ClassVar[FrameType] = FrameType.REPORT
     expected: int
     accepted: int
+    gaps: int
 
     def pack(self) -> bytes:
-        """Return the 16 bytes."""
-        return _REPORT.pack(self.expected, self.accepted)
+        """Return the 20 bytes."""
+        return _REPORT.pack(self.expected, self.accepted, self.gaps)
 
     @classmethod
     def parse(cls, body: bytes) -> Self:
-        """Read the 16 bytes."""
+        """Read the 20 bytes."""
         if len(body) != _REPORT.size:
             raise WireError(f"REPORT of {len(body)} bytes")
-        expected, accepted = _REPORT.unpack(body)
-        if accepted > expected:
+        expected, accepted, gaps = _REPORT.unpack(body)
+        if accepted > expected or gaps > expected - accepted:
             raise WireError("REPORT of more than was expected")
-        return cls(expected, accepted)
+        return cls(expected, accepted, gaps)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,8 +25,8 @@ class FrameType(IntEnum):
     PADDING = 0x00
     ROW = 0x01  # one segment of a super-packet, see `ltunnel.data.rows`
     BUNDLE = 0x02  # whole packets, see `ltunnel.data.bundle`
-    FEC_DATA = 0x03  # reserved: a frame and its place in a group
-    FEC_PARITY = 0x04  # reserved
+    FEC_DATA = 0x03  # a frame and its place in a group, see `ltunnel.data.fec.layout`
+    FEC_PARITY = 0x04  # parity of a group
     RELAY = 0x05  # reserved: ttl, destination, source, an end-to-end datagram
     SUPER = 0x06  # one whole super-packet, in a record
     PING = 0x10

@@ -73,6 +73,13 @@ def _create(_options: Options, k: int, m: int) -> XorParity:
     return XorParity(k, m)
 
 
+def residual(k: int, m: int, loss: float) -> float:
+    """Share of data rows that stay lost: a row is restored if all others of its column are there."""
+    sizes = [len(range(first, k, m)) for first in range(m)]
+    healed = sum(size * (1 - loss) ** size for size in sizes) / k
+    return loss * (1 - healed)
+
+
 @hookimpl
 def ltunnel_plugin_info() -> PluginInfo:
     """Say who this is."""
@@ -82,4 +89,4 @@ def ltunnel_plugin_info() -> PluginInfo:
 @hookimpl
 def ltunnel_fec() -> FecDescriptor:
     """Provide the code."""
-    return FecDescriptor(options=NoOptions, wire_name="xor", create=_create, max_shards=MAX_SHARDS)
+    return FecDescriptor(options=NoOptions, wire_name="xor", create=_create, max_shards=MAX_SHARDS, residual=residual)

@@ -1,0 +1,217 @@
+"""What has come of the groups of one epoch, and what can be made again from it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ltunnel.data.fec.codes import Codes
+from ltunnel.data.fec.layout import LENGTH, expand
+from ltunnel.session.fec import FecStats
+
+REMEMBERED = 4096
+"""Groups of which it is known what has been delivered."""
+MOST_BYTES = 8 << 20
+"""Shards kept for one epoch, in bytes."""
+PATIENCE = 0.5
+"""Seconds after which a group is given up."""
+
+_ENTRY = 100  # bytes that a kept shard costs besides its own
+
+
+class Group:
+    """One group. `have` says which data shards have been delivered or recovered, one bit for each."""
+
+    __slots__ = ("born", "data", "have", "highest", "k", "m", "number", "parity", "size", "used")
+
+    def __init__(self, number: int, k: int, m: int, born: float) -> None:
+        self.number = number
+        self.k = k
+        self.m = m
+        self.used = 0
+        """Data shards that it holds, 0 while that is not known."""
+        self.born = born
+        self.have = 0
+        self.highest = -1
+        self.data: dict[int, bytes] | None = {}
+        """index -> coded row without the zeros in front. None once nothing is left to be done."""
+        self.parity: dict[int, bytes] = {}
+        self.size = 0
+        """Bytes kept."""
+
+
+class Groups:
+    """The groups of one epoch. All shards are authentic; what they say may still be contradictory."""
+
+    def __init__(self, codes: Codes, stats: FecStats) -> None:
+        self._codes = codes
+        self._stats = stats
+        self._groups: dict[int, Group | None] = {}  # None: every data shard has been delivered
+        self._waiting: dict[int, Group] = {}
+        self._top = 0
+        self._size = 0
+
+    def next_timeout(self) -> float | None:
+        """Return when a group is to be given up, or None."""
+        return next(iter(self._waiting.values())).born + PATIENCE if self._waiting else None
+
+    def expire(self, now: float) -> None:
+        """Give up groups that have waited for too long."""
+        while self._waiting:
+            group = next(iter(self._waiting.values()))
+            if group.born + PATIENCE > now:
+                return
+            self._give_up(group)
+
+    def number(self, low: int) -> int:
+        """Return the full number of a group."""
+        number = expand(low, self._top)
+        if number > self._top:
+            self._top = number
+        return number
+
+    def is_whole(self, low: int) -> bool:
+        """Whether all data shards of a group came at once."""
+        return self._groups.get(expand(low, self._top), self) is None
+
+    def whole(self, number: int) -> bool:
+        """Take note that all data shards of a group have come at once. False when the group is known already."""
+        if number in self._groups or number <= self._top - REMEMBERED:
+            return False
+        self._remember(number, None)
+        return True
+
+    def take_data(self, low: int, used: int, index: int, k: int, m: int, row: bytes, now: float) -> bool:
+        """Take a data shard; say whether its frame is to be delivered. `row` is its coded row."""
+        stats = self._stats
+        group = self._find(low, used, k, m, now)
+        if group is None:
+            stats.late += 1
+            return False
+        if not self._agrees(group, used, k, m) or index >= (group.used or k):
+            stats.refused += 1
+            return False
+        bit = 1 << index
+        if group.have & bit:
+            stats.late += 1
+            return False
+        group.have |= bit
+        group.highest = max(group.highest, index)
+        if group.data is not None:
+            self._keep(group, group.data, index, row)
+            if group.have == (1 << (group.used or k)) - 1:
+                stats.wasted += len(group.parity)
+                self._finish(group)
+        return True
+
+    def take_parity(
+        self, low: int, used: int, index: int, k: int, m: int, row: bytes, now: float
+    ) -> list[tuple[int, bytes]]:
+        """Take a parity shard; return the frames that can be made again with it, by index."""
+        stats = self._stats
+        group = self._find(low, used, k, m, now)
+        if group is None:
+            stats.wasted += 1
+            return []
+        if not used or not self._agrees(group, used, k, m) or index >= m or used <= group.highest:
+            stats.refused += 1
+            return []
+        group.used = used
+        if group.data is None or group.have == (1 << used) - 1:
+            stats.wasted += 1
+            self._finish(group)
+            return []
+        if index not in group.parity:
+            self._keep(group, group.parity, index, row)
+        return self._recover(group, now)
+
+    def _recover(self, group: Group, now: float) -> list[tuple[int, bytes]]:
+        """Make again what is missing, if there is enough."""
+        data, parity, k, used = group.data, group.parity, group.k, group.used
+        if data is None or len(data) + len(parity) < used:
+            return []
+        code = self._codes.get(k, group.m)
+        length = max(map(len, parity.values()))
+        if (
+            code is None
+            or any(len(row) != length for row in parity.values())
+            or max(map(len, data.values()), default=0) > length
+        ):
+            self._stats.refused += 1
+            self._finish(group)
+            return []
+        rows = np.zeros((k + group.m, length), np.uint8)
+        present = [False] * used + [True] * (k - used) + [False] * group.m
+        for place, row in [*data.items(), *((k + j, row) for j, row in parity.items())]:
+            rows[place, length - len(row) :] = np.frombuffer(row, np.uint8)
+            present[place] = True
+        if not code.recover(rows, present):
+            return []
+        missing = [index for index in range(used) if not group.have >> index & 1]
+        stats = self._stats
+        stats.recovered += len(missing)
+        delay = now - group.born
+        stats.delay += delay * len(missing)
+        stats.longest_delay = max(stats.longest_delay, delay)
+        stats.wasted += max(0, len(parity) - len(missing))
+        group.have = (1 << used) - 1
+        self._finish(group)
+        return [(index, rows[index].tobytes()) for index in missing]
+
+    # ---------------------------------------------------------------- bookkeeping
+
+    def _find(self, low: int, used: int, k: int, m: int, now: float) -> Group | None:
+        """Return a group, perhaps a new one. None when there is nothing left to be done for it, or it is too old."""
+        number = self.number(low)
+        try:
+            return self._groups[number]
+        except KeyError:
+            pass
+        if number <= self._top - REMEMBERED:
+            return None
+        group = Group(number, k, m, now)
+        group.used = used
+        self._remember(number, group)
+        self._waiting[number] = group
+        return group
+
+    @staticmethod
+    def _agrees(group: Group, used: int, k: int, m: int) -> bool:
+        return group.k == k and group.m == m and used <= k and (not used or not group.used or used == group.used)
+
+    def _remember(self, number: int, group: Group | None) -> None:
+        if len(self._groups) >= REMEMBERED:
+            oldest = self._groups.pop(next(iter(self._groups)))
+            if oldest is not None:
+                self._give_up(oldest)
+        self._groups[number] = group
+
+    def _keep(self, group: Group, rows: dict[int, bytes], index: int, row: bytes) -> None:
+        rows[index] = row
+        size = len(row) + _ENTRY
+        group.size += size
+        self._size += size
+        while self._size > MOST_BYTES:
+            self._give_up(next(iter(self._waiting.values())))
+
+    def _give_up(self, group: Group) -> None:
+        """Take what is missing of a group for lost."""
+        if group.data is not None:
+            expected = group.used or group.highest + 1
+            self._stats.lost += max(0, expected - group.have.bit_count())
+            self._finish(group)
+
+    def _finish(self, group: Group) -> None:
+        """Free what is kept of a group; what has been delivered stays known."""
+        if group.data is not None:
+            self._size -= group.size
+            group.data, group.parity, group.size = None, {}, 0
+            self._waiting.pop(group.number, None)
+
+
+def frame_of(row: bytes) -> bytes | None:
+    """Take the frame out of a recovered row; None when the row is none."""
+    length = int.from_bytes(row[-LENGTH:], "big")
+    start = len(row) - LENGTH - length
+    if length == 0 or start < 0 or row.count(0, 0, start) != start:
+        return None
+    return row[start:-LENGTH]

@@ -1,0 +1,64 @@
+"""How shards look, and the numbers of groups.
+
+    data shard     frame | n 2 | used 1 | group 3 | index 1 | k 1 | m 1 | 3
+    parity shard   coded row L | used 1 | group 3 | index 1 | k 1 | m 1 | 4
+
+A frame ends with its own type. The coded row of a data shard is ``frame | n``, with zeros in front up to the longest of
+the group, L. `used` is the number of data shards that the group holds; 0 in a data shard of a group that is still open.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from struct import Struct
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ltunnel.constants import SHARD_TRAILER
+from ltunnel.wire.types import FrameType
+
+LENGTH = 2
+TRAILER = 8
+DATA_TRAILER = SHARD_TRAILER
+SHARD = Struct(">HIBBBB")
+"""What follows the frame in a data shard: length, used and group, index, k, m, frame type."""
+PARITY = Struct(">IBBBB")
+
+FEC_DATA, FEC_PARITY = int(FrameType.FEC_DATA), int(FrameType.FEC_PARITY)
+"""Plain numbers: looking up a member of an enumeration costs as much as copying a row."""
+
+NUMBERS = 1 << 24
+_MASK = NUMBERS - 1
+_HALF = NUMBERS >> 1
+
+Bytes3D = NDArray[np.uint8]
+
+
+def mark(rows: Bytes3D, used: int, base: int, k: int, m: int, kind: int) -> None:
+    """Write the trailers of an (index, group, byte) array of shards of the groups `base`, `base` + 1, ..."""
+    count, groups, _ = rows.shape
+    if base + groups > NUMBERS:  # they begin again at 0
+        first = NUMBERS - base
+        mark(rows[:, first:], used, 0, k, m, kind)
+        rows, groups = rows[:, :first], first
+    trailers = _trailers(count, groups, used, k, m, kind) + np.uint64(base << 32)
+    rows[:, :, -TRAILER:] = trailers.astype(">u8").view(np.uint8).reshape(count, groups, TRAILER)
+
+
+@lru_cache(64)
+def _trailers(count: int, groups: int, used: int, k: int, m: int, kind: int) -> NDArray[np.uint64]:
+    """Return the trailers of groups 0, 1, ... as numbers."""
+    group = np.arange(groups, dtype=np.uint64) << np.uint64(32)
+    index = np.arange(count, dtype=np.uint64)[:, None] << np.uint64(24)
+    return group + index + np.uint64(used << 56 | k << 16 | m << 8 | kind)
+
+
+def following(number: int, count: int = 1) -> int:
+    """Return the group number `count` further on."""
+    return number + count & _MASK
+
+
+def expand(number: int, top: int) -> int:
+    """Return the full number of a group whose low 24 bits are given, near the highest one that is known."""
+    return top + ((number - top + _HALF) & _MASK) - _HALF

@@ -1,0 +1,377 @@
+"""Out: frames to data shards, which leave at once, and the parity of their groups.
+
+Rows of a super-packet are coded where they lie, as many whole groups as there are, interleaved: row r goes to group
+r mod g. What is left over, and all bundles, are copied to the peer's open groups, which are closed when they are full
+or when their deadline has come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from struct import Struct
+from typing import Any
+
+import numpy as np
+
+from ltunnel.constants import (
+    BUNDLE_ENTRY,
+    DATA_HEADER,
+    DATA_OVERHEAD,
+    HEADROOM,
+    MAX_DATAGRAM,
+    MAX_ROWS,
+    REJECT_AFTER_PACKETS,
+    ROW_TRAILER,
+)
+from ltunnel.data.fec.codes import Codes
+from ltunnel.data.fec.flows import SlowFlows
+from ltunnel.data.fec.layout import DATA_TRAILER, FEC_DATA, FEC_PARITY, following, mark
+from ltunnel.data.fec.open_group import OpenGroup
+from ltunnel.data.fec.settings import FecMode, FecSettings
+from ltunnel.data.fec.steering import NOTHING, Choice, Steering
+from ltunnel.data.grid import Arena, Bytes2D, GridCache, Nonces
+from ltunnel.data.staging import bundled
+from ltunnel.data.virtio import VNET_SIZE
+from ltunnel.plugin import Buffer, FecCode, Transport
+from ltunnel.session import Epoch, Peer
+from ltunnel.wire.frames import Report
+from ltunnel.wire.types import FrameType
+
+COPIES = 2
+"""Copies of a small packet of a slow flow, besides itself."""
+
+_HEADER = Struct(">IQ")
+_MANY = 8  # rows for which it pays to have all views ready
+_MOST_PARITY = 255  # parity shards of one block
+
+Send = Callable[[Peer, int, int, float], None]
+"""(peer, end, size, now): send ``HEADROOM:end`` of the out arena, slots of `size` bytes."""
+
+
+class Slots:
+    """Where datagrams with plaintexts of one length go in the out arena, from HEADROOM on."""
+
+    __slots__ = ("headers", "limit", "prefix", "sealed", "slot")
+
+    def __init__(self, out: Arena, length: int, prefix: int) -> None:
+        self.prefix = prefix
+        self.slot = slot = prefix + length + DATA_OVERHEAD
+        self.limit = max(1, min(MAX_ROWS, MAX_DATAGRAM // slot))
+        end = HEADROOM + self.limit * slot
+        self.headers = out.array[HEADROOM:end].reshape(self.limit, slot)[:, prefix : prefix + DATA_HEADER]
+        self.sealed = [out.view[at + prefix + DATA_HEADER : at + slot] for at in range(HEADROOM, end, slot)]
+
+
+class ShardGrid:
+    """Rows of one geometry laid out as data shards: ``payload | header | row trailer 8 | n 2 | shard trailer 8``."""
+
+    __slots__ = ("indices", "length", "limit", "plain", "staging", "tail")
+
+    def __init__(self, header_length: int, seg: int, prefix: int) -> None:
+        frame = seg + header_length + ROW_TRAILER
+        self.length = length = frame + DATA_TRAILER
+        self.limit = max(1, min(MAX_ROWS, MAX_DATAGRAM // (prefix + length + DATA_OVERHEAD)))
+        self.staging: Bytes2D = np.zeros((self.limit, length), np.uint8)
+        self.staging[:, frame - 1] = FrameType.ROW
+        self.staging[:, frame] = frame >> 8
+        self.staging[:, frame + 1] = frame & 0xFF
+        self.tail = self.staging[:, seg : frame - 2]
+        self.indices = self.staging[:, frame - 2]
+        self.indices[:] = np.arange(self.limit)
+        whole = self.staging.data.cast("B")
+        self.plain = [whole[i * length : (i + 1) * length] for i in range(self.limit)]
+
+
+class Line:
+    """What is under way to one peer."""
+
+    __slots__ = ("choice", "code", "epoch", "groups", "next", "peer", "slow", "steering", "turn")
+
+    def __init__(self, peer: Peer, epoch: Epoch, steering: Steering) -> None:
+        self.peer = peer
+        self.epoch = epoch
+        self.steering = steering
+        self.slow = SlowFlows()
+        self.choice: Choice = NOTHING
+        self.code: FecCode | None = None
+        self.groups: list[OpenGroup] = []
+        """Open groups, at most ``choice.depth``."""
+        self.turn = 0
+        self.next = 0
+        """Number of the next group."""
+
+
+class ShardSender:
+    """Makes shards for all peers of a node."""
+
+    def __init__(self, codes: Codes, settings: FecSettings) -> None:
+        self.codes = codes
+        self.settings = settings
+        self._lines: dict[Peer, Line] = {}
+        self._open_groups: dict[OpenGroup, Line] = {}  # in the order of their deadlines
+        self._shard_grids = GridCache(ShardGrid, limit=16)
+
+    def attach(self, out: Arena, nonces: Nonces, transports: Sequence[Transport], send: Send) -> None:
+        """Use the out arena, nonces and transports of the data path."""
+        self._out = out
+        self._nonces = nonces
+        self._transports = transports
+        self._send = send
+        self._slots = GridCache(lambda *geometry: Slots(out, *geometry), limit=16)
+
+    # ---------------------------------------------------------------- what is to be done for a peer
+
+    def line(self, peer: Peer, epoch: Epoch, now: float) -> Line:
+        """Return the line to a peer, with open groups only of this epoch and of the code that is chosen now."""
+        line = self._lines.get(peer)
+        if line is None:
+            for other in [other for other in self._lines if other.epoch is None]:
+                del self._lines[other]
+            line = self._lines[peer] = Line(peer, epoch, Steering(self.settings, self.codes))
+            self._choose(line, now)
+        if line.epoch is not epoch:
+            self._close_all(line, now)
+            line.epoch, line.next = epoch, 0
+        return line
+
+    def report(self, peer: Peer, epoch: Epoch, report: Report, now: float) -> None:
+        """Take what a peer says about what has arrived."""
+        line = self._lines.get(peer)
+        if line is not None:
+            line.steering.report(epoch.local_index, report.expected, report.accepted, report.gaps, now)
+            self._choose(line, now)
+
+    def change(self, settings: FecSettings, now: float) -> None:
+        """Go on with other settings. Raises ValueError when the code has no such pair."""
+        wants_pair = settings.mode in (FecMode.FIXED, FecMode.SPREAD) and settings.parity
+        if wants_pair and self.codes.get(settings.data, settings.parity) is None:
+            raise ValueError(f"{self.codes.name} has no code with {settings.data} + {settings.parity} shards")
+        self.settings = settings
+        for line in self._lines.values():
+            self._close_all(line, now)
+            line.steering.change(settings)
+            self._choose(line, now)
+
+    def describe(self, peer: Peer) -> dict[str, Any]:
+        """Say what is chosen for a peer and why, for status output."""
+        line = self._lines.get(peer)
+        choice = line.choice if line is not None else NOTHING
+        return {
+            "mode": self.settings.mode.value,
+            "data": choice.k,
+            "parity": choice.m,
+            "groups": choice.depth,
+            "why": choice.why if line is not None else "nothing sent yet",
+        }
+
+    def _choose(self, line: Line, now: float) -> None:
+        choice = line.steering.choice
+        if choice != line.choice:
+            if (choice.k, choice.m, choice.depth) != (line.choice.k, line.choice.m, line.choice.depth):
+                self._close_all(line, now)
+                line.code = self.codes.get(choice.k, choice.m) if choice.m else None
+            line.choice = choice
+
+    # ---------------------------------------------------------------- super-packets
+
+    def rows(
+        self, line: Line, arena: Arena, begin: int, end: int, tail: bytearray, first: int, seg: int, now: float
+    ) -> int:
+        """Send rows `first`, `first` + 1, ... of a super-packet with the payload ``begin:end``; return where it ended.
+
+        That is before `end` if there was more than one call may take.
+        """
+        peer, epoch = line.peer, line.epoch
+        assert line.code is not None  # noqa: S101  # the caller has looked
+        assert peer.path is not None  # noqa: S101
+        prefix = self._transports[peer.path.transport].prefix
+        grid = self._shard_grids.get(len(tail) + 2 - ROW_TRAILER, seg, prefix)
+        end = min(end, begin + grid.limit * seg)
+        full, rest = divmod(end - begin, seg)
+        k, m = line.code.k, line.code.m
+        groups = min(full // k, max(1, _MOST_PARITY // m))
+        block = groups * k
+        staging = grid.staging
+        staging[:full, :seg] = arena.array[begin : begin + full * seg].reshape(full, seg)
+        grid.tail[:full] = np.frombuffer(tail, np.uint8)
+        if first:
+            grid.indices[:full] += first
+        base = line.next
+        if block:
+            line.next = following(base, groups)
+            mark(staging[:block].reshape(k, groups, -1), k, base, k, m, FEC_DATA)
+        plain = grid.plain[:block]
+        closed: list[OpenGroup] = []
+        frame = grid.length - DATA_TRAILER
+        plain += [self._add(line, grid.plain[row][:frame], closed, now) for row in range(block, full)]
+        if rest:
+            stop = end + len(tail) + 2
+            arena.data[end:stop] = tail + bytes((first + full, FrameType.ROW))
+            plain.append(self._add(line, arena.view[end - rest : stop], closed, now))
+        peer.fec.data_sent += len(plain)
+        self._emit(plain, peer, epoch, now)
+        if block:
+            parity = np.empty((m, groups, grid.length), np.uint8)
+            line.code.encode(staging[:block].reshape(k, -1), parity.reshape(m, -1))
+            mark(parity, k, base, k, m, FEC_PARITY)
+            self._send_parity(parity.reshape(m * groups, -1), peer, epoch, now)
+        if first:
+            grid.indices[:full] -= first
+        for group in closed:
+            self._close(group, now)
+        return end
+
+    # ---------------------------------------------------------------- bundles
+
+    def packets(self, line: Line, arena: Arena, spans: list[tuple[int, int]], now: float) -> list[tuple[int, int]]:
+        """Send packets, each with its bundle entry, as shards; return those that are to go without.
+
+        In the mode latency packets of slow flows go at once, with copies.
+        """
+        if self.settings.mode is FecMode.LATENCY and self.settings.parity:
+            fast = []
+            for start, stop in spans:
+                if line.slow.has(arena.data, start + VNET_SIZE, stop - 1, now):
+                    self._copies(line, arena.view[start:stop], now)
+                else:
+                    fast.append((start, stop))
+            spans = fast
+        if line.code is None:
+            return spans
+        self._bundles(line, arena, bundled(spans, line.peer.mtu + BUNDLE_ENTRY), now)
+        return []
+
+    def _bundles(self, line: Line, arena: Arena, spans: Sequence[tuple[int, int]], now: float) -> None:
+        """Send frames, one at each span."""
+        view, peer = arena.view, line.peer
+        peer.fec.data_sent += len(spans)
+        at = 0
+        while at < len(spans):
+            closed: list[OpenGroup] = []
+            start, end = spans[at]
+            size = end - start
+            plain = []
+            for start, end in spans[at : at + MAX_ROWS]:
+                if end - start > size:
+                    break
+                plain.append(self._add(line, view[start:end], closed, now))
+                if end - start < size:
+                    break
+            at += len(plain)
+            self._emit(plain, peer, line.epoch, now)
+            for group in closed:
+                self._close(group, now)
+
+    def _copies(self, line: Line, frame: Buffer, now: float) -> None:
+        """Send a frame in a group of its own, with copies: whichever arrives first needs no waiting."""
+        code = self.codes.get(1, COPIES) or self.codes.get(1, 1)
+        if code is None:
+            return
+        group = self._open(line, code, len(frame), now)
+        line.peer.fec.data_sent += 1
+        self._emit([group.add(frame)], line.peer, line.epoch, now)
+        self._close(group, now)
+
+    # ---------------------------------------------------------------- groups
+
+    def next_timeout(self) -> float | None:
+        """Return when a group is to be closed, or None."""
+        return next(iter(self._open_groups)).due if self._open_groups else None
+
+    def handle_timeout(self, now: float) -> None:
+        """Close groups whose deadline has come."""
+        while self._open_groups:
+            group, line = next(iter(self._open_groups.items()))
+            if group.due > now:
+                return
+            line.groups.remove(group)
+            self._close(group, now)
+
+    def _add(self, line: Line, frame: Buffer, closed: list[OpenGroup], now: float) -> Buffer:
+        """Put a frame into an open group, one that is full then into `closed`; return the shard's plaintext."""
+        groups = line.groups
+        if len(groups) < line.choice.depth:
+            assert line.code is not None  # noqa: S101  # the caller has looked
+            room = max(len(frame), line.peer.mtu + BUNDLE_ENTRY)
+            at = len(groups)
+            groups.append(self._open(line, line.code, room, now))
+        else:
+            line.turn = at = (line.turn + 1) % len(groups)
+            if not groups[at].takes(len(frame)):  # the peer's MTU has grown
+                closed.append(groups[at])
+                groups[at] = self._open(line, groups[at].code, max(len(frame), line.peer.mtu + BUNDLE_ENTRY), now)
+        group = groups[at]
+        plain = group.add(frame)
+        if group.is_full:
+            del groups[at]
+            closed.append(group)
+        return plain
+
+    def _open(self, line: Line, code: FecCode, room: int, now: float) -> OpenGroup:
+        group = OpenGroup(code, room, line.next, line.peer, line.epoch, now + self.settings.deadline)
+        line.next = following(line.next)
+        self._open_groups[group] = line
+        return group
+
+    def _close_all(self, line: Line, now: float) -> None:
+        groups, line.groups = line.groups, []
+        for group in groups:
+            self._close(group, now)
+
+    def _close(self, group: OpenGroup, now: float) -> None:
+        """Send the parity of a group, as far as its keys are still good."""
+        del self._open_groups[group]
+        peer, epoch = group.peer, group.epoch
+        if peer.path is not None and epoch.usable(now):
+            self._send_parity(group.parity(), peer, epoch, now)
+
+    # ---------------------------------------------------------------- sealing
+
+    def _send_parity(self, rows: Bytes2D, peer: Peer, epoch: Epoch, now: float) -> None:
+        whole, length = rows.data.cast("B"), rows.shape[1]
+        peer.fec.parity_sent += len(rows)
+        self._emit([whole[at : at + length] for at in range(0, len(whole), length)], peer, epoch, now)
+
+    def _emit(self, plain: list[Buffer], peer: Peer, epoch: Epoch, now: float) -> None:
+        """Seal and send plaintexts of equal length, of which the last may be shorter."""
+        assert peer.path is not None  # noqa: S101  # the callers have looked
+        length = len(plain[0])
+        prefix = self._transports[peer.path.transport].prefix
+        limit = max(1, min(MAX_ROWS, MAX_DATAGRAM // (prefix + length + DATA_OVERHEAD)))
+        for at in range(0, len(plain), limit):
+            part = plain[at : at + limit]
+            count = len(part)
+            if epoch.counter + count > REJECT_AFTER_PACKETS:
+                return
+            if count >= _MANY:
+                end = self._seal_many(part, length, prefix, epoch)
+            else:
+                end = self._seal_few(part, prefix, epoch)
+            self._send(peer, end, prefix + length + DATA_OVERHEAD, now)
+
+    def _seal_many(self, plain: list[Buffer], length: int, prefix: int, epoch: Epoch) -> int:
+        count = len(plain)
+        slots, nonces = self._slots.get(length, prefix), self._nonces
+        nonces.fill(count, epoch.send_word, epoch.take(count))
+        slots.headers[:count] = nonces.array[:count]
+        short = length - len(plain[-1])
+        sealed = slots.sealed
+        if short:
+            sealed = sealed[: count - 1]
+            at = HEADROOM + (count - 1) * slots.slot + prefix + DATA_HEADER
+            sealed.append(self._out.view[at : at + slots.slot - prefix - DATA_HEADER - short])
+        epoch.sealer.seal(nonces.views, plain, sealed)
+        return HEADROOM + count * slots.slot - short
+
+    def _seal_few(self, plain: list[Buffer], prefix: int, epoch: Epoch) -> int:
+        out = self._out.view
+        counter = epoch.take(len(plain))
+        nonces, sealed, pos = [], [], HEADROOM
+        for number, row in enumerate(plain, counter):
+            at = pos + prefix
+            pos = at + len(row) + DATA_OVERHEAD
+            _HEADER.pack_into(out, at, epoch.send_word, number)
+            nonces.append(out[at : at + DATA_HEADER])
+            sealed.append(out[at + DATA_HEADER : pos])
+        epoch.sealer.seal(nonces, plain, sealed)
+        return pos

@@ -1,0 +1,166 @@
+"""How much parity a path gets."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from ltunnel.data.fec.codes import Codes
+from ltunnel.data.fec.flows import BURST, LIMIT, RATE, SlowFlows
+from ltunnel.data.fec.settings import FecMode, FecSettings
+from ltunnel.data.fec.steering import Steering, choose
+from ltunnel.testing import packets
+from ltunnel_fec_rs import ReedSolomon
+from ltunnel_fec_xor import XorParity, residual
+
+RS = Codes("fec_rs", ReedSolomon)
+XOR = Codes("fec_xor", XorParity, residual=residual)
+
+
+class Path:
+    """Reports about a path, twice a second."""
+
+    def __init__(self, **more: object) -> None:
+        self.steering = Steering(FecSettings(**more), RS)
+        self.now = 0.0
+        self.sent = self.lost = self.gaps = 0
+
+    def run(self, seconds: float, lost: int = 0, gaps: int | None = None, rate: int = 500) -> None:
+        for _ in range(int(seconds * 2)):
+            self.now += 0.5
+            self.sent += rate
+            self.lost += lost
+            self.gaps += lost if gaps is None else gaps
+            self.steering.report(7, self.sent, self.sent - self.lost, self.gaps, self.now)
+
+    @property
+    def pair(self) -> tuple[int, int]:
+        return self.steering.choice.k, self.steering.choice.m
+
+
+def test_a_clean_path_gets_none_and_a_lossy_one_at_once():
+    path = Path()
+    assert path.pair == (0, 0)
+    path.run(20)
+    assert path.pair == (0, 0)
+    path.run(1, lost=25)
+    assert path.pair == (0, 0)
+    path.run(0.5, lost=25)
+    assert path.pair[1] >= 1
+    path.run(8.5, lost=25)
+    k, m = path.pair
+    assert 0.2 <= m / k <= 0.35
+    assert path.steering.choice.why.startswith("5.00% lost; ")
+
+
+def test_parity_goes_with_the_losses_but_not_at_once():
+    path = Path()
+    path.run(20, lost=50)
+    high = path.pair
+    path.run(8)
+    assert path.pair == high
+    path.run(22)
+    assert path.pair == (0, 0)
+
+
+def test_now_and_then_a_loss_is_not_worth_it():
+    path = Path()
+    for _ in range(20):
+        path.run(5)
+        path.run(0.5, lost=1)
+    assert path.pair == (0, 0)
+
+
+def test_a_queue_that_overflows_now_and_then_is_not_repaired():
+    path = Path()
+    for _ in range(20):
+        path.run(0.5, lost=20, gaps=8)
+        path.run(2)
+    assert path.pair == (0, 0)
+
+
+@pytest.mark.parametrize(("rate", "loss"), [(16, 0.05), (50, 0.02), (500, 0.005), (5000, 0.002)])
+def test_losses_by_chance_are_seen_at_any_rate(rate, loss):
+    chance = random.Random(f"{rate}{loss}")
+    path = Path()
+    for _ in range(40):
+        path.run(0.5, lost=sum(chance.random() < loss for _ in range(rate)), rate=rate)
+    assert path.pair[1] > 0
+
+
+def test_a_new_epoch_counts_from_zero():
+    path = Path()
+    path.run(5)
+    path.steering.report(8, 100, 100, 0, path.now)
+    path.steering.report(8, 600, 600, 0, path.now + 0.5)
+    assert path.pair == (0, 0)
+    path.steering.report(8, 100, 100, 0, path.now + 1)  # an old report that comes late
+    assert path.pair == (0, 0)
+
+
+@pytest.mark.parametrize("codes", [RS, XOR])
+@pytest.mark.parametrize("loss", [0.002, 0.01, 0.05, 0.1, 0.2, 0.4, 0.9])
+@pytest.mark.parametrize("burst", [1.0, 3.0, 20.0])
+def test_the_overhead_is_capped(codes, loss, burst):
+    choice = choose(codes, loss, burst, 1e-3, 0.6)
+    assert 0 < choice.m <= 0.6 * choice.k
+    assert 1 <= choice.depth <= 4
+    assert codes.get(choice.k, choice.m) is not None
+    if loss <= 0.1 and burst == 1 and codes is RS:
+        assert "limit" not in choice.why
+    if loss >= 0.4:
+        assert "limit" in choice.why
+
+
+def test_more_loss_never_means_less_parity():
+    costs = [choose(RS, loss / 1000, 1.0, 1e-3, 0.6) for loss in range(1, 200)]
+    shares = [choice.m / choice.k if choice.m else 0 for choice in costs]
+    assert shares == sorted(shares)
+    assert shares[0] == 0
+
+
+def test_bursts_are_spread():
+    choice = choose(RS, 0.05, 4.0, 1e-3, 0.6)
+    assert choice.depth == 4
+    assert "bursts of 4.0" in choice.why
+
+
+@pytest.mark.parametrize(("mode", "depth"), [(FecMode.FIXED, 1), (FecMode.SPREAD, 4)])
+def test_what_is_fixed_stays(mode, depth):
+    path = Path(mode=mode, data=20, parity=2)
+    path.run(20, lost=50)
+    assert (path.pair, path.steering.choice.depth) == ((20, 2), depth)
+
+
+def test_off_is_off():
+    for path in (Path(mode=FecMode.OFF), Path(parity=0), Path(mode=FecMode.FIXED, parity=0)):
+        path.run(20, lost=50)
+        assert path.pair == (0, 0)
+
+
+def flow(port: int = 5, size: int = 60) -> bytearray:
+    return bytearray(packets.udp("10.0.0.1", "10.0.0.2", port, 6, bytes(size)))
+
+
+def test_flows_are_told_apart_by_size_and_rate():
+    flows = SlowFlows()
+    small, large, busy = flow(1), flow(2, 1000), flow(3)
+    taken = {1: 0, 2: 0, 3: 0}
+    for tick in range(1000):  # ten seconds
+        now = tick / 100
+        if tick % 5 == 0:
+            taken[1] += flows.has(small, 0, len(small), now)
+            taken[2] += flows.has(large, 0, len(large), now)
+        for _ in range(10):
+            taken[3] += flows.has(busy, 0, len(busy), now)
+    assert taken[1] == 200
+    assert taken[2] == 0
+    assert taken[3] == pytest.approx(BURST + 10 * RATE, rel=0.01)
+
+
+def test_flows_are_bounded():
+    flows = SlowFlows()
+    for port in range(3 * LIMIT):
+        assert flows.has(flow(port), 0, 88, 1.0)
+    assert len(flows._flows) == LIMIT

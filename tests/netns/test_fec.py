@@ -1,0 +1,106 @@
+"""Lines that lose packets, with the real program: what is left of the losses, and what it costs to wait for repair."""
+
+import json
+import time
+
+import pytest
+
+from lab import Lab, traffic
+from lab.network import Network
+
+pytestmark = pytest.mark.netns
+
+WHOLE = {"tso": False, "gso": False, "gro": False, "tx-udp-segmentation": False}
+"""Every datagram a frame of its own, so that each is lost by itself."""
+
+
+def lossy(lab: Lab, percent: float, *args: str) -> Network:
+    """Build a hub and a node on a line that loses both ways."""
+    network = Network.build(lab, nodes=1, hub_args=args, node_args=args)
+    for host in (network.host(0), network.hub.host):
+        host.offload("eth0", WHOLE)
+        lab.internet.offload(f"to-{host.name}", WHOLE)
+    lose(network, percent)
+    return network
+
+
+def lose(network: Network, percent: float) -> None:
+    """Lose this share each way."""
+    for host in (network.host(0), network.hub.host):
+        network.lab.internet.lose(f"to-{host.name}", percent)
+
+
+@pytest.mark.parametrize(("percent", "group", "residual"), [(5, ("10", "3"), 0.0015), (10, ("20", "10"), 0.0001)])
+def test_what_stays_lost_of_a_stream(lab: Lab, percent: int, group: tuple[str, str], residual: float) -> None:
+    network = lossy(lab, percent, "-fec-data", group[0], "-fec-parity", group[1])
+    offered = {"size": 1200, "packets_s": 1042, "seconds": 20}  # 10 Mbit/s
+
+    sent = lost = 0
+    for _ in range(3):  # one group that is lost for good is several packets: a short stream is at the mercy of chance
+        stream = traffic.udp(network.host(0), network.hub.host, network.hub_inner, **offered)
+        sent, lost = sent + stream.sent, lost + stream.sent - stream.received
+        if lost <= residual * sent:
+            break
+    print(f"{percent} % loss, {'+'.join(group)}: {lost} of {sent} stay lost, {lost / sent:.3%}")
+
+    assert lost <= residual * sent
+    shown = network.hub.status()["peers"][0]["fec"]
+    assert shown["lost_before"] / shown["data_received"] == pytest.approx(percent / 100, rel=0.3)
+    assert shown["recovered"] >= 0.96 * shown["lost_before"] > 0
+    assert network.nodes[0].status()["fec"]["mode"] == "fixed"
+
+
+def test_pings_in_latency_mode(lab: Lab) -> None:
+    network = lossy(lab, 10, "-fec-mode", "latency")
+    pings = traffic.ping(network.host(0), network.hub_inner, count=500, interval=0.01)
+    print(f"{pings.received} of {pings.sent} answered, slowest {pings.slowest} ms")
+    assert pings.received >= 0.99 * pings.sent
+    assert pings.slowest < 20
+
+
+def test_parity_comes_with_losses_and_goes_with_them(lab: Lab) -> None:
+    network = lossy(lab, 0)
+    node, hub = network.nodes[0], network.hub
+    server = traffic.serve(hub.host)
+    options = ["--udp", "--length", "1200", "--bitrate", "5M", "--time", "60"]
+    stream = node.host.start("iperf3", ["iperf3", "--client", network.hub_inner, *options])
+
+    def parity() -> int:
+        peer = node.status()["peers"][0]
+        return int(peer["fec"]["parity_sent"])
+
+    time.sleep(6)
+    assert parity() == 0
+    lose(network, 5)
+    time.sleep(2)
+    assert parity() > 0
+    node.wait_status(lambda status: status["peers"][0]["fec"]["parity"] >= 2, "repair enough", 5)
+    lose(network, 0)
+    node.wait_status(lambda status: status["peers"][0]["fec"]["parity"] == 0, "end the parity", 30)
+    sent = parity()
+    time.sleep(2)
+    assert parity() == sent
+    stream.kill()
+    server.kill()
+
+
+def test_changed_while_running(lab: Lab) -> None:
+    network = lossy(lab, 0, "-fec-parity", "0")
+    node, hub = network.nodes[0], network.hub
+    traffic.ping(node.host, network.hub_inner)
+    assert node.status()["peers"][0]["fec"]["data_sent"] == 0
+
+    done = node.run("ctl", "fec", "--data", "20", "--parity", "10", "--json")
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["mode"] == "fixed"
+    traffic.transfer(node.host, hub.host, network.hub_inner, megabytes=5)
+    sent, came = (tunnel.status()["peers"][0]["fec"] for tunnel in (node, hub))
+    assert (sent["data"], sent["parity"], sent["why"]) == (20, 10, "fixed by configuration")
+    assert sent["parity_sent"] > 1000
+    assert came["parity_received"] > 0.9 * sent["parity_sent"]
+    assert (came["refused"], came["data_sent"]) == (0, 0)
+    refused = node.run("ctl", "fec", "--data", "250", "--parity", "10")
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert "at most 255" in refused.stderr
+    assert "fec_rs, mode fixed, groups of 20 + 10" in node.run("ctl", "fec").stdout
