@@ -337,7 +337,7 @@ class Inbound:
         except WireError:
             epoch.peer.stats.drop(Drop.MALFORMED)
         else:
-            epoch.peer.quality.report(epoch.local_index, report.expected, report.accepted, now, epoch.astray)
+            epoch.peer.quality.report(epoch.local_index, report.expected, report.accepted, now)
 
     def _accept(
         self, transport: int, flow: Flow, epoch: Epoch, counter: int, count: int, size: int, now: float, *,
