@@ -4,18 +4,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 SELF = "ltunnel"
+TRANSPORTS = ("faketcp-packet", "faketcp-tun", "tls")
+"""ltunnel over other transports than UDP."""
 Medians = Mapping[str, Mapping[str, float]]
 """Row, then peer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """A bound on ltunnel's figure in a row: a multiple of another peer's figure, or a figure by itself."""
+    """A bound on a figure of ltunnel's in a row: a multiple of another peer's figure, or a figure by itself."""
 
     row: str
     bound: float
     of: str | None = None
     at_most: bool = False
+    peer: str = SELF
 
     def text(self) -> str:
         """Say it as it stands in the table: ``>= 8 x wireguard-go``."""
@@ -24,10 +27,10 @@ class Goal:
     def reached(self, medians: Medians) -> bool | None:
         """Whether it is reached; None: a figure is missing."""
         figures = medians.get(self.row, {})
-        if SELF not in figures or (self.of and self.of not in figures):
+        if self.peer not in figures or (self.of and self.of not in figures):
             return None
         limit = self.bound * (figures[self.of] if self.of else 1)
-        return figures[SELF] <= limit if self.at_most else figures[SELF] >= limit
+        return figures[self.peer] <= limit if self.at_most else figures[self.peer] >= limit
 
 
 GOALS = (
@@ -43,4 +46,10 @@ GOALS = (
     Goal("udp_1300", 97),
     Goal("ping", 1, "wireguard-go", at_most=True),
     Goal("rss", 80, at_most=True),
+    *(
+        Goal(row, 0.9, SELF, peer=transport)
+        for row in ("tcp", "tcp_reverse", "tcp_segmented", "tcp_segmented_no_gro")
+        for transport in ("faketcp-packet", "faketcp-tun")
+    ),
+    Goal("tcp", 1, "wireguard-go", peer="tls"),
 )
