@@ -46,7 +46,7 @@ lint: install
 	$(BIN)/mypy $(TYPED)
 	$(BIN)/lint-imports
 
-bench: install ## measure beside a plain link and wireguard-go; PEERS=all: and others; ROUNDS=3 SECONDS=4
+bench: install ## measure all transports beside a plain link and wireguard-go; PEERS=all: and others; ROUNDS=3 SECONDS=4
 	@scripts/system lab
 	@scripts/system bench $(if $(filter all,$(PEERS)),bench-all) || true
 	@$(BIN)/python -m bench --rounds $(ROUNDS) --seconds $(SECONDS) --peers $(PEERS)

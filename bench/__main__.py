@@ -9,12 +9,13 @@ from rich.console import Console
 from bench.measures import MEASURES
 from bench.others import OTHERS
 from bench.peers import Arena, Ltunnel, LtunnelRs, LtunnelXor, Peer, PlainLink, WireguardGo
-from bench.report import Samples, save, table
+from bench.report import Samples, save, table, transports
+from bench.transports import TRANSPORTS
 from lab import Lab, LabError, ProgramError, become_root, missing_ability
 
 _WIDTH = 160  # where stdout is no terminal
 
-DEFAULT: tuple[type[Peer], ...] = (PlainLink, WireguardGo, Ltunnel, LtunnelRs, LtunnelXor)
+DEFAULT: tuple[type[Peer], ...] = (PlainLink, WireguardGo, Ltunnel, LtunnelRs, LtunnelXor, *TRANSPORTS)
 
 
 def main() -> int:
@@ -55,6 +56,8 @@ def main() -> int:
         console.print("interrupted; everything that was built is removed", style="yellow")
         return 130
     console.print(table(samples, names, options.rounds))
+    if beside := transports(samples, names):
+        console.print(beside)
     console.print(f"all figures: {save(samples, names, absent, options.rounds, options.seconds)}", soft_wrap=True)
     return 0
 
@@ -67,6 +70,8 @@ def _round(console: Console, peers: list[Peer], samples: Samples, title: str, op
             continue
         shown = []
         for peer in peers:
+            if peer.measures is not None and measure.__name__ not in peer.measures:
+                continue
             try:
                 figures = measure(peer, options.seconds)
             except LabError as error:

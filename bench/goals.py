@@ -4,39 +4,41 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 SELF = "ltunnel"
+TRANSPORTS = ("faketcp-packet", "faketcp-tun", "tls")
+"""ltunnel over other transports than UDP."""
 Medians = Mapping[str, Mapping[str, float]]
 """Row, then peer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """A bound on a peer's figure in a row: a multiple of another peer's figure, or a figure by itself."""
+    """A bound on a figure of ltunnel's in a row: a multiple of another peer's figure, or a figure by itself."""
 
     row: str
     bound: float
     of: str | None = None
     at_most: bool = False
-    who: str = SELF
+    peer: str = SELF
 
     def text(self) -> str:
         """Say it as it stands in the table: ``>= 8 x wireguard-go``."""
-        whose = "" if self.who == SELF else f"{self.who} "
+        whose = "" if self.peer == SELF else f"{self.peer} "
         return f"{whose}{'<=' if self.at_most else '>='} {self.bound:g}" + (f" x {self.of}" if self.of else "")
 
     def reached(self, medians: Medians) -> bool | None:
         """Whether it is reached; None: a figure is missing."""
         figures = medians.get(self.row, {})
-        if self.who not in figures or (self.of and self.of not in figures):
+        if self.peer not in figures or (self.of and self.of not in figures):
             return None
         limit = self.bound * (figures[self.of] if self.of else 1)
-        return figures[self.who] <= limit if self.at_most else figures[self.who] >= limit
+        return figures[self.peer] <= limit if self.at_most else figures[self.peer] >= limit
 
 
 GOALS = (
     Goal("tcp", 8, "wireguard-go"),
     Goal("tcp", 0.13, "veth"),
-    Goal("tcp", 0.4, SELF, who="ltunnel-rs"),
-    Goal("tcp", 0.6, SELF, who="ltunnel-xor"),
+    Goal("tcp", 0.4, SELF, peer="ltunnel-rs"),
+    Goal("tcp", 0.6, SELF, peer="ltunnel-xor"),
     Goal("tcp_reverse", 8, "wireguard-go"),
     Goal("tcp_reverse", 0.13, "veth"),
     Goal("tcp_4", 9, "wireguard-go"),
@@ -47,4 +49,10 @@ GOALS = (
     Goal("udp_1300", 97),
     Goal("ping", 1, "wireguard-go", at_most=True),
     Goal("rss", 80, at_most=True),
+    *(
+        Goal(row, 0.9, SELF, peer=transport)
+        for row in ("tcp", "tcp_reverse", "tcp_segmented", "tcp_segmented_no_gro")
+        for transport in ("faketcp-packet", "faketcp-tun")
+    ),
+    Goal("tcp", 1, "wireguard-go", peer="tls"),
 )

@@ -64,6 +64,8 @@ class Peer(ABC):
     package: str = ""
     relays = True
     """Whether node and other reach each other through the hub."""
+    measures: frozenset[str] | None = None
+    """Names of the measures that it takes part in; None: all."""
 
     arena: Arena
 
@@ -148,7 +150,7 @@ class WireguardGo(Peer):
 
 
 class Ltunnel(Peer):
-    """This project's program, with its default stack and a key."""
+    """This project's program over UDP, with a key."""
 
     name = "ltunnel"
     args: tuple[str, ...] = ()
@@ -157,12 +159,11 @@ class Ltunnel(Peer):
         """Start a hub and two nodes."""
         arena = self.arena
         key = arena.hub.run(PROGRAM, "genkey").stdout.strip()
+        args = ("--transport", "transport_udp", *self.args)
         tunnels = {
-            "hub": Tunnel.hub(arena.hub, f"{self.address(HUB)}/24", key=key, args=self.args),
-            "node": Tunnel.node(arena.node, arena.hub_for_node, f"{self.address(NODE)}/24", key=key, args=self.args),
-            "other": Tunnel.node(
-                arena.other, arena.hub_for_other, f"{self.address(OTHER)}/24", key=key, args=self.args
-            ),
+            "hub": Tunnel.hub(arena.hub, f"{self.address(HUB)}/24", key=key, args=args),
+            "node": Tunnel.node(arena.node, arena.hub_for_node, f"{self.address(NODE)}/24", key=key, args=args),
+            "other": Tunnel.node(arena.other, arena.hub_for_other, f"{self.address(OTHER)}/24", key=key, args=args),
         }
         for part, tunnel in tunnels.items():
             arena.programs[part] = [tunnel.program]

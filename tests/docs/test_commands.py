@@ -12,6 +12,8 @@ from ltunnel.cli.arguments import FLAGS, normalise
 from ltunnel.cli.root import root as program
 from ltunnel.config import load, load_stack
 from ltunnel.registry import Entries, Entry
+from ltunnel_transport_tls.command import main as make_certificate
+from ltunnel_transport_tls.options import TlsOptions
 
 DOCUMENTS = ("README.md", "docs/guide.md", "docs/plugins.md", "examples/cipher_chacha/README.md")
 ENTRIES = Entries(
@@ -68,6 +70,22 @@ def check_tunnel(given, words):
         load(None, overrides, {}, entries=ENTRIES)
     else:
         assert words
+
+
+def test_certificates(document, tmp_path, capsys):
+    """What is written on `ltunnel-tls-cert` makes a certificate, and the lines that it prints are valid options."""
+    for name in ("docs/guide.md", "plugins/transport_tls/README.md"):
+        (line,) = re.findall(r"^`?(ltunnel-tls-cert --[^`\n]+)", document(name).text, re.MULTILINE)
+        words = shlex.split(line)[1:]
+        words[words.index("--out") + 1] = str(tmp_path / name.partition("/")[0])
+        assert make_certificate(words) == 0
+        printed = capsys.readouterr().out
+        sections = [
+            json.loads(f"{{{text}}}") for text in re.findall(r"^ +(\"transport_tls\": .*)$", printed, re.MULTILINE)
+        ]
+        assert [sorted(section["transport_tls"]) for section in sections] == [["cert", "key"], ["pin"]]
+        for section in sections:
+            TlsOptions.model_validate(section["transport_tls"])
 
 
 @pytest.mark.parametrize("name", ["README.md", "docs/guide.md"])

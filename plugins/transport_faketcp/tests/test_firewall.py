@@ -124,7 +124,7 @@ def test_what_does_not_fit_the_window_is_dropped_and_the_rest_sent(make_wall, mo
 
 
 def test_acknowledgements_come_in_time(make_wall):
-    """At least one every 32 kB and 100 ms, if nothing else says it; none for acknowledgements."""
+    """Within a millisecond after 30 kB, within 40 for less, if nothing else says it; none for acknowledgements."""
     wall = make_wall()
     flow, _ = wall.open_flow()
     wall.tap.seen.clear()
@@ -136,7 +136,7 @@ def test_acknowledgements_come_in_time(make_wall):
     total = sum(len(fields.data) for *_, fields in wall.tap.seen)
     assert len(acks) <= total / 25_000
     gaps = [(b.ack - a.ack) % 2**32 for (_, a), (_, b) in pairwise(acks)]
-    assert max(gaps) <= 32_000
+    assert max(gaps) <= 30_000 + 2 * 10_020, "10 kB a millisecond"
     wall.tap.seen.clear()
     wall.node.send(flow, [b"little"], wall.now)
     wall.run(1.0)
@@ -145,16 +145,28 @@ def test_acknowledgements_come_in_time(make_wall):
     assert (data.flags, ack.flags, ack.ack) == (PSH | ACK, ACK, (data.seq + data.length) % 2**32)
 
 
-def test_data_acknowledges_too(make_wall):
+@pytest.mark.parametrize(("rows", "pause"), [(1, 0.01), (40, 0.0005)])
+def test_data_acknowledges_too(make_wall, rows, pause):
     """Where both ends send, no empty segments are needed."""
     wall = make_wall()
     flow, back = wall.open_flow()
     wall.tap.seen.clear()
     for _ in range(200):
-        wall.node.send(flow, [b"ping"], wall.now)
+        wall.node.send(flow, [DATA[:1000]] * rows, wall.now)
         wall.hub.send(back, [b"pong"], wall.now)
-        wall.run(0.01)
-    assert sum(1 for *_, fields in wall.tap.seen if not fields.data) <= 4
+        wall.run(pause)
+    assert sum(1 for *_, fields in wall.tap.seen if not fields.data) <= 8
+
+
+def test_small_windows_are_acknowledged_at_once(make_wall, monkeypatch):
+    """Where no more than 64 kB may be under way, a millisecond would be too long."""
+    set_scale(monkeypatch, 0)
+    wall = make_wall(delay=0.0001)
+    flow, _ = wall.open_flow()
+    wall.tap.seen.clear()
+    wall.node.send(flow, [DATA[:1000]] * 40, wall.now)
+    wall.run(0.0009)
+    assert [fields.flags for fields in wall.tap.of("down")] == [ACK]
 
 
 def test_idle_connections_are_kept(make_wall):

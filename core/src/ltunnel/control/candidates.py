@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 from ltunnel.control.flows import describe_endpoint
 from ltunnel.plugin import Address, Flow
-from ltunnel.session import Epoch
 
 NEVER = float("-inf")
 STABLE = 120.0
@@ -53,7 +52,6 @@ class ProbeSent(NamedTuple):
 
     sent: float
     flow: Flow
-    epoch: Epoch
 
 
 class Trial:

@@ -27,6 +27,7 @@ from ltunnel.session import Path
 
 STAGGER = Timer.RACE.schedule.first
 _UNANSWERED = 3
+_LOST_PINGS = 1
 
 
 class Choice:
@@ -163,9 +164,8 @@ class Choice:
         self._note_answer(attempt, now)
         for candidate in self.candidates:
             if candidate.standing is Standing.TRYING and candidate.trial is None:
-                asked = candidate.asked
-                waited = asked is not None and now - asked >= STAGGER
-                candidate.standing = Standing.DEAD if waited else Standing.UNKNOWN
+                asked = candidate.dialled if candidate.asked is None else candidate.asked
+                candidate.standing = Standing.DEAD if now - asked >= STAGGER else Standing.UNKNOWN
 
     def connected(self, pending: Pending | None, now: float) -> None:
         """Take note that a session begins, or begins anew, over what the race has found: where the CONFIRM went."""
@@ -193,8 +193,14 @@ class Choice:
     # ---------------------------------------------------------------- inside a session
 
     def doubt(self, now: float) -> None:
-        """Look for another candidate: the one in use does not answer."""
-        used = self.current
+        """Look for another candidate: the one in use does not answer.
+
+        One PING that got lost is no reason, unless data was not answered for seconds before it.
+        """
+        session, used = self._session, self.current
+        since = None if session.peer is None else session.peer.unanswered_since
+        if session.probes <= _LOST_PINGS + 1 and (since is None or now - since < Timer.WATCH.schedule.first):
+            return
         others = [candidate for candidate in self.candidates if candidate is not used]
         if any(candidate.trial is not None and candidate.trial.search for candidate in others):
             return

@@ -96,7 +96,7 @@ class Context:
         if path is epoch.peer.path:
             epoch.peer.last_tx = now
         else:
-            epoch.astray += 1
+            epoch.peer.quality.stray(epoch.local_index, epoch.counter - 1)
         self.send(path.transport, path.flow, datagram)
         return True
 

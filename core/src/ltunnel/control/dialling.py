@@ -5,7 +5,7 @@ Transports keep one flow for an address until it is closed, so a new one begins 
 
 from __future__ import annotations
 
-from ltunnel.control.candidates import Candidate, Dial, HangUp, Standing
+from ltunnel.control.candidates import Candidate, Dial, HangUp
 from ltunnel.control.context import Context
 from ltunnel.control.timers import Timer
 from ltunnel.plugin import Flow
@@ -13,8 +13,10 @@ from ltunnel.plugin import Flow
 REDIAL = 6.0
 """A flow that is so old (seconds) and was not heard for so long is opened anew when it is needed."""
 FIRST_WAIT = 0.05
+"""Seconds between attempts to send on a flow that has just begun to open."""
 LONGEST_WAIT = 0.5
-_FACTOR = 1.5
+_QUICK = 20
+_FACTOR = 1.25
 
 
 class Dialling:
@@ -51,12 +53,10 @@ class Dialling:
         if candidate.flow is not None:
             self._ctx.calls.append(HangUp(candidate.transport, candidate.flow))
             candidate.flow = None
-        if candidate.standing is Standing.TRYING:
-            candidate.standing = Standing.UNKNOWN
 
     def wait(self, candidate: Candidate) -> float:
         """Return after how many seconds to try again what the transport did not send: it costs nothing on the wire."""
-        wait = FIRST_WAIT * _FACTOR ** min(candidate.refusals, 16)
+        wait = FIRST_WAIT * _FACTOR ** min(max(0, candidate.refusals - _QUICK), 16)
         candidate.refusals += 1
         return min(LONGEST_WAIT, wait)
 

@@ -77,7 +77,7 @@ class Liveness:
         """Send a PROBE over a path that is not in use, to see whether its address is the peer's."""
         token = self._ctx.random(TOKEN_SIZE)
         if self._ctx.send_frame(epoch, path, Probe(token), now):
-            self._keep(session, token, PingSent(now, path.transport, path.flow, epoch))
+            self._keep(session, token, PingSent(now, path.transport, path.flow))
 
     def pong(self, session: Session, peer: Peer, pong: Pong, transport: int, flow: Flow, now: float) -> PingSent | None:
         """Take a PONG; return the PING that it answers, None if there is none or it came another way."""
@@ -85,9 +85,7 @@ class Liveness:
         if sent is None or (sent.transport, sent.flow) != (transport, flow):
             return None
         del session.pings[pong.token]
-        if sent.astray is not None:
-            sent.astray.astray -= 1
-        elif peer.path is not None and (peer.path.transport, peer.path.flow) == (transport, flow):
+        if peer.path is not None and (peer.path.transport, peer.path.flow) == (transport, flow):
             sample = now - sent.sent
             peer.rtt = sample if peer.rtt is None else peer.rtt + RTT_GAIN * (sample - peer.rtt)
             self.heard(session)

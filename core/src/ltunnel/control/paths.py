@@ -21,6 +21,8 @@ PROVED_TIME = 60.0
 """So long (seconds) an address counts as the peer's after a PONG came from there (RFC 9000, section 9.3)."""
 MOVED_GAP = 10.0
 """The owner is told at most so often (seconds) that a peer has moved."""
+CHANGED_GAP = 1.0
+"""The same for a peer that comes by another transport."""
 
 
 class Paths:
@@ -52,9 +54,11 @@ class Paths:
             return
         peer.path = path
         session.validations = 0
-        if old is not None and now - session.moved >= MOVED_GAP:
-            session.moved = now
-            self._tell(peer, old, path)
+        if old is not None:
+            gap = MOVED_GAP if old.transport == path.transport else CHANGED_GAP
+            if now - session.moved >= gap:
+                session.moved = now
+                self._tell(peer, old, path)
         if path.budget is not None:
             self.validate_due(session, now)
 

@@ -48,8 +48,6 @@ class PingSent(NamedTuple):
     sent: float
     transport: int
     flow: Flow
-    astray: Epoch | None = None
-    """For a PROBE, over another path than the one in use: what it was sealed with."""
 
 
 class Session:

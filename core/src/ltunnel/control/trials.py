@@ -66,7 +66,7 @@ class Trials:
         if peer.epoch is not None and ctx.send_frame(peer.epoch, path, Probe(token), now):
             if len(trial.sent) >= _SENT_LIMIT:
                 del trial.sent[next(iter(trial.sent))]
-            trial.sent[token] = ProbeSent(now, candidate.flow, peer.epoch)
+            trial.sent[token] = ProbeSent(now, candidate.flow)
             trial.asked = True
         patience = Timer.TRIAL.schedule.delay(trial.misses, ctx.random)
         rtt = candidate.rtt or peer.rtt or 0.0
@@ -87,7 +87,6 @@ class Trials:
         if trial is None or sent is None or sent.flow != flow:
             return False
         del trial.sent[token]
-        sent.epoch.astray -= 1
         candidate.answered(now, now - sent.sent)
         trial.asked = False
         trial.row += 1

@@ -361,7 +361,7 @@ class Inbound:
         except WireError:
             epoch.peer.stats.drop(Drop.MALFORMED)
         else:
-            epoch.peer.quality.report(epoch.local_index, report.expected, report.accepted, now, epoch.astray)
+            epoch.peer.quality.report(epoch.local_index, report.expected, report.accepted, now)
             if self._sender is not None:
                 self._sender.report(epoch.peer, epoch, report, now)
 

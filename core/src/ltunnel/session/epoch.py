@@ -35,7 +35,6 @@ class Epoch:
     """
 
     __slots__ = (
-        "astray",
         "confirmed",
         "counter",
         "created",
@@ -67,8 +66,6 @@ class Epoch:
         """First four bytes of outgoing headers, as a big-endian number."""
         self.counter = 0
         """Next counter to seal with."""
-        self.astray = 0
-        """How many counters went over another path than the one in use, and are not known to have arrived."""
         self.window = ReplayWindow()
         self.reported = 0
         """How many of the accepted counters the peer has been told of."""

@@ -7,6 +7,8 @@ of their parts. The first loss ends that; each time it does so soon, it takes lo
 
 from __future__ import annotations
 
+from collections import deque
+
 MIN_SAMPLE = 64
 """Datagrams that a report must cover to say anything."""
 FRESH = 5.0
@@ -15,34 +17,38 @@ FIRST_WAIT = 2.0
 LONGEST_WAIT = 120.0
 FORGIVEN = 60.0
 """After so many seconds of records without loss the wait starts small again."""
+_STRAYS = 64
 
 
 class Quality:
     """The last report about what we sent, and whether records may be used now."""
 
-    __slots__ = ("_accepted", "_astray", "_epoch", "_expected", "_lossless_since", "_reported", "_wait", "loss")
+    __slots__ = ("_accepted", "_epoch", "_expected", "_lossless_since", "_reported", "_strays", "_wait", "loss")
 
     def __init__(self) -> None:
         self.loss: float | None = None
         """Share of datagrams lost in the last interval reported; None before a first one."""
         self._epoch: int | None = None
-        self._expected = self._accepted = self._astray = 0
+        self._expected = self._accepted = 0
         self._reported = float("-inf")
         self._lossless_since = float("-inf")
         self._wait = 0.0
+        self._strays: deque[tuple[int, int]] = deque(maxlen=_STRAYS)
 
-    def report(self, epoch: int, expected: int, accepted: int, now: float, astray: int = 0) -> None:
-        """Take a report about the epoch with this local index: cumulative counts of its counters.
+    def stray(self, epoch: int, counter: int) -> None:
+        """Take note that a counter of an epoch went over another path: if it does not arrive, it is no loss of this."""
+        self._strays.append((epoch, counter))
 
-        `astray` of them went over other paths and may never have arrived (`Epoch.astray`): no loss of this one.
-        """
+    def report(self, epoch: int, expected: int, accepted: int, now: float) -> None:
+        """Take a report about the epoch with this local index: cumulative counts of its counters."""
         if epoch != self._epoch:
-            self._epoch, self._expected, self._accepted, self._astray = epoch, 0, 0, 0
+            self._epoch, self._expected, self._accepted = epoch, 0, 0
         sample = expected - self._expected
         if sample < MIN_SAMPLE:
             return
-        lost = sample - (accepted - self._accepted) - (astray - self._astray)
-        self._expected, self._accepted, self._astray = expected, accepted, astray
+        strays = sum(which == epoch and self._expected <= counter < expected for which, counter in self._strays)
+        lost = sample - (accepted - self._accepted) - strays
+        self._expected, self._accepted = expected, accepted
         self.loss = min(1.0, max(0, lost) / sample)
         self._reported = now
         if lost > 0:

@@ -15,6 +15,8 @@ from ltunnel_transport_faketcp.slots import Reader
 from ltunnel_transport_faketcp.states import State
 
 WINDOW = 65_535
+ACK_AT_ONCE = 1 << 21
+"""Bytes received that are acknowledged at once, whatever may say it soon; less where our window is small."""
 FOREVER = float("inf")
 
 _HALF = 1 << 31
@@ -28,9 +30,9 @@ class Flow:
     """
 
     __slots__ = (
-        "acked", "acks_planned", "began", "data_word", "due", "echo", "first", "head", "heard", "hinted", "key",
-        "limit", "numbers", "patience", "pieces", "probed", "pure_word", "reached", "reader", "received", "remote",
-        "route", "sent", "shift", "span", "state", "to", "told", "tries", "used", "waiting",
+        "ack_planned", "acked", "began", "data_word", "due", "echo", "first", "head", "heard", "hinted", "key",
+        "limit", "much", "much_planned", "numbers", "patience", "pieces", "probed", "pure_word", "reached", "reader",
+        "received", "remote", "route", "sent", "shift", "span", "state", "to", "told", "tries", "used", "waiting",
     )  # fmt: skip
 
     def __init__(self, remote: Address, state: State, now: float) -> None:
@@ -75,7 +77,9 @@ class Flow:
         self.tries = 0
         self.due = FOREVER
         """When the timers look at it."""
-        self.acks_planned = False
+        self.ack_planned = self.much_planned = False
+        self.much = 0
+        """Bytes to be acknowledged after which that is done at once."""
 
     @property
     def is_up(self) -> bool:
@@ -90,6 +94,7 @@ class Flow:
         self.received = self.told = far
         self.limit = self.sent + window
         self.shift, self.span = (0, WINDOW) if agreed.scale is None else (agreed.scale, WINDOW << SCALE)
+        self.much = min(self.span // 2, ACK_AT_ONCE)
         self.pieces = payload_limit(agreed, head.version)
         self.echo = agreed.clock or 0
         size = 32 if head.timed else 20

@@ -11,20 +11,28 @@ from ltunnel_transport_faketcp.flow import FOREVER, Flow
 
 ACK_DELAY = 0.04
 """Seconds that an acknowledgement may wait for company, Linux's TCP_DELACK_MIN; twice that in the worst case."""
+ACK_DELAY_MUCH = 0.001
+"""The same once much has been received: under load there is nearly always data that says it, and saves a segment."""
 
 
 class Timers:
-    """Two queues: acknowledgements, which all wait equally long, and visits to flows."""
+    """Acknowledgements, of which those of a kind wait equally long, and visits to flows."""
 
     def __init__(self) -> None:
         self._acks: deque[tuple[float, Flow, int]] = deque()
+        self._acks_of_much: deque[tuple[float, Flow, int]] = deque()
         self._visits: list[tuple[float, int, Flow]] = []
         self._order = count()
 
     def plan_ack(self, flow: Flow, now: float) -> None:
         """Have what a flow has received acknowledged soon."""
-        flow.acks_planned = True
+        flow.ack_planned = True
         self._acks.append((now + ACK_DELAY, flow, flow.received))
+
+    def plan_ack_of_much(self, flow: Flow, now: float) -> None:
+        """Have it acknowledged very soon."""
+        flow.much_planned = True
+        self._acks_of_much.append((now + ACK_DELAY_MUCH, flow, flow.received))
 
     def plan(self, flow: Flow, when: float) -> None:
         """Have a flow looked at, not later than `when`."""
@@ -34,15 +42,23 @@ class Timers:
 
     def next(self) -> float | None:
         """Return when something is due, or None."""
-        first = [queue[0][0] for queue in (self._acks, self._visits) if queue]
+        first = [queue[0][0] for queue in (self._acks_of_much, self._acks, self._visits) if queue]
         return min(first, default=None)
 
     def due_acks(self, now: float) -> Iterator[Flow]:
         """Take the flows that have to acknowledge. Where data has done so, what came after waits as long again."""
+        much = self._acks_of_much
+        while much and much[0][0] <= now:
+            _, flow, received = much.popleft()
+            flow.much_planned = False
+            if flow.told < received:
+                yield flow
+            elif flow.told < flow.received and not flow.ack_planned:
+                self.plan_ack(flow, now)
         acks = self._acks
         while acks and acks[0][0] <= now:
             _, flow, received = acks.popleft()
-            flow.acks_planned = False
+            flow.ack_planned = False
             if flow.told < received:
                 yield flow
             elif flow.told < flow.received:

@@ -25,7 +25,7 @@ from ltunnel_transport_faketcp.states import Cause, State, move
 from ltunnel_transport_faketcp.timers import Timers
 
 ACK_EVERY = 30_000
-"""Bytes received after which an acknowledgement leaves at once, so that never more than 32 kB wait and a segment."""
+"""Bytes received after which an acknowledgement leaves within a millisecond."""
 STALL_PROBE = 0.1
 """Seconds between probes while the far end's window is full."""
 
@@ -104,9 +104,12 @@ class FakeTcpTransport:
                 self._line.acknowledge(flow, now)
             return flow, pos, pos, 0
         waiting = flow.received - flow.told
-        if waiting >= ACK_EVERY:
+        if waiting >= flow.much:
             self._line.acknowledge(flow, now)
-        elif waiting > 0 and not flow.acks_planned:
+        elif waiting >= ACK_EVERY:
+            if not flow.much_planned:
+                self._timers.plan_ack_of_much(flow, now)
+        elif waiting > 0 and not flow.ack_planned:
             self._timers.plan_ack(flow, now)
         seg = slot_size(buf, data, end)
         if seg:
