@@ -23,10 +23,11 @@ from ltunnel.runtime.control_socket import ControlSocket
 from ltunnel.runtime.folders import run_folder, state_folder
 from ltunnel.runtime.host_changes import HostChanges
 from ltunnel.runtime.hub_address import HubAddress, wait_for_address
-from ltunnel.runtime.link import link_mtu
+from ltunnel.runtime.link import link_mtu, source_address
 from ltunnel.runtime.log import Log, make_log
 from ltunnel.runtime.loop import Loop, signals
 from ltunnel.runtime.netlink import configure_tun
+from ltunnel.runtime.network_watch import NetworkWatch
 from ltunnel.runtime.resolve import ResolveError, is_numeric
 from ltunnel.runtime.service import Service
 from ltunnel.runtime.state import State
@@ -121,6 +122,9 @@ def _assemble(config: Config, log: Log, stack: ExitStack) -> Service | None:
         host, port = config.remote_addr
         service.hub_address = HubAddress(loop, host, port, addresses, use=node.set_hub, log=log, takes_ipv6=both)
         stack.callback(service.hub_address.close)
+    if remote is not None:
+        service.network_watch = NetworkWatch(loop, lambda: source_address(remote), node.network_changed)
+        stack.callback(service.network_watch.close)
     control_socket.serve(service.answer)
     return service
 
