@@ -170,7 +170,7 @@ class PacketPort:
         joiner = self._joiner
         for _ in range(_TURN):
             self._left -= 1
-            if not self._left and not joiner.kept:
+            if self._left <= 0 and not joiner.kept:  # what is kept came by the socket in use
                 self._look_around()
             receive, link, low, high, flags, fd = self._intake
             try:
