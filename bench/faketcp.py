@@ -18,7 +18,7 @@ from ltunnel_transport_faketcp.flow import Flow
 from ltunnel_transport_udp import UdpTransport
 
 SLOT, ROWS = 1438, 44
-ROUNDS, REPEATS = 2000, 7
+ROUNDS, REPEATS = 300, 40
 HUB, NODE = b"\xcb\x00\x71\x01", b"\xc6\x33\x64\x01"
 
 

@@ -1,6 +1,7 @@
 """A node with RAW ports: rules come with it and go with it, whatever its end."""
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -190,3 +191,17 @@ def test_a_node_that_changes_its_network_goes_on(lab, hub_host, node_host, args)
     lab.address(node_host, "203.0.113.2/30")
     assert traffic.ping(node_host, "10.77.0.1", count=20, interval=0.5).received >= 8
     assert "203.0.113.2" in node_host.run("ip", "address").stdout
+
+
+def test_two_capabilities_are_enough(hub_host, args):
+    """All others are taken from root: what is left is what systemd gives (see the guide)."""
+    rights = "-all,+net_admin,+net_raw"
+    before = hub_host.traces()
+    words = ["setpriv", "--inh-caps", rights, "--bounding-set", rights, PROGRAM, *HUB_ARGS, *args]
+    env = {"LTUNNEL_STATE_DIR": str(hub_host.folder / "bounded"), "LTUNNEL_KEY": KEY, "NO_COLOR": "1"}
+    hub = hub_host.start("hub", words, env)
+    hub.wait_for("is running")
+    assert int(re.search(r"CapEff:\s+(\w+)", Path(f"/proc/{hub.pid}/status").read_text())[1], 16) == 1 << 12 | 1 << 13
+    assert "ltunnel_tun0" in tables(hub_host)
+    assert hub.stop() == 0
+    assert hub_host.traces() == before

@@ -137,6 +137,13 @@ def around() -> Iterator[Around]:
     around.close()
 
 
+def test_whoever_watches_is_asked_at_each_turn(around):
+    asked = []
+    around.service.network_watch = SimpleNamespace(check=lambda now: asked.append(now) or now + 5.0)
+    assert around.service.tick(100.0) == 105.0
+    assert asked == [100.0]
+
+
 def test_running_is_starting_serving_and_saying_goodbye(around):
     around.port.send(memoryview(bytearray(5)), 0, 5, 5, around.port.local)
     around.node.timeout = time.monotonic() + 0.02

@@ -213,7 +213,7 @@ def test_records_cost_what_is_reckoned_with(files):
 
 def test_an_orderly_end(files):
     ends = Ends(node_channel(pin=files.pair.pin), hub_channel(files)).shake()
-    ends.pass_on("server", ends.client.seal(memoryview(b"last words")) + ends.client.finish())
+    ends.pass_on("server", ends.client.seal(memoryview(b"last words")) + ends.client.finish() + b"and more" * 9)
     assert ends.errors == {"server": "the far end closed it"}
     assert ends.got["server"] == b"last words"
     fresh = node_channel(pin=files.pair.pin)

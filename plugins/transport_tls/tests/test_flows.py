@@ -82,21 +82,65 @@ def test_a_hub_that_starts_again_is_found_again(make_sim):
 
 
 def test_half_a_datagram_of_an_old_connection_is_not_mixed_with_the_new(make_sim):
-    sim = make_sim(settings={"mss": 100})
+    sim = make_sim()
     flow, back = sim.open_flow()
-    for _ in range(20):
-        sim.hub.send(back, [bytes(1400)] * 10, sim.now)
-        sim.run(0.0101)  # a part of it is there
+    put(sim.hub.ports[0], back.connection, back.channel.seal(memoryview(b"\0\x64half of it")))
+    sim.run(0.2)
+    assert flow.partial == b"\0\x64half of it"
     sim.restart_hub()
     sim.run(2.0)
     sim.node.send(flow, [b"hello"], sim.now)
     sim.run(0.5)
-    back = sim.hub.inbox[-1][0]
-    sim.node.inbox.clear()
-    sim.hub.send(back, [b"whole"], sim.now)
+    sim.hub.send(sim.hub.inbox[-1][0], [b"whole"], sim.now)
     sim.run(0.5)
     assert sim.node.datagrams == [b"whole"]
-    assert sim.node.transport.drops == {"the far end closed it": 1}
+
+
+def test_what_waits_of_a_closed_flow_goes_with_it(make_sim):
+    """Two sizes are two calls of `receive`; between them the core may close the flow."""
+    sim = make_sim()
+    flow, back = sim.open_flow()
+    for size in (10, 20):
+        sim.hub.send(back, [bytes(size)], sim.now)
+    sim.network.run(0.2)
+    buf, transport, port = memoryview(bytearray(1 << 17)), sim.node.transport, sim.node.ports[0]
+    assert transport.receive(port, buf, 0, sim.now) == (flow, 0, 12, 12)
+    transport.close(flow, sim.now)
+    with pytest.raises(BlockingIOError):
+        transport.receive(port, buf, 0, sim.now)
+
+
+@pytest.mark.parametrize("said", [b"\0\5whole", b"\0\5whole\0\5ha"])
+def test_a_broken_record_ends_a_connection_after_what_came_before_it(make_sim, said):
+    sim = make_sim()
+    flow, back = sim.open_flow()
+    records = flow.channel.seal(memoryview(said))
+    broken = bytearray(flow.channel.seal(memoryview(b"x" * 50)))
+    broken[30] ^= 1
+    put(sim.node.ports[0], flow.connection, records + bytes(broken))
+    sim.run(0.05)
+    assert sim.hub.datagrams == [b"whole"]
+    assert back.is_closed
+    assert list(sim.hub.transport.drops.values()) == [1]
+
+
+def test_a_connection_that_worked_is_made_again_soon(make_sim):
+    """Failures count from the last datagram on."""
+    sim = make_sim()
+    link = sim.node.host.links[0]
+    link.take_down()
+    flow = sim.node.transport.connect(sim.hub_address, sim.now)
+    sim.run(100.0)
+    assert flow.failures > 5
+    link.bring_up()
+    sim.run(30.0)
+    _, back = sim.open_flow()
+    sim.hub.send(back, [b"hello"], sim.now)
+    sim.run(1.0)
+    assert flow.failures == 0
+    sim.restart_hub()
+    sim.run(1.0)
+    assert sim.node.send(flow, [b"again"], sim.now)
 
 
 def test_a_dead_line_is_given_up_and_tried_again(make_sim):

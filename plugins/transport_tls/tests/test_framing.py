@@ -59,6 +59,13 @@ def test_a_bulk_transfer_is_one_run():
     assert find_run(data, 0, len(data)) == (44 * 1432 + 202, 1432)
 
 
+def test_a_run_has_as_many_as_a_batch_may_have():
+    data = frame(*[100] * 100)
+    assert find_run(data, 0, len(data)) == (MAX_ROWS * 102, 102)
+    data = frame(*[100] * MAX_ROWS, 50)
+    assert find_run(data, 0, len(data)) == (MAX_ROWS * 102, 102)
+
+
 @pytest.mark.parametrize("length", [0, MAX_DATAGRAM + 1, 0xFFFF])
 def test_what_is_no_length_is_told(length):
     data = frame(10) + length.to_bytes(2, "big") + bytes(100)

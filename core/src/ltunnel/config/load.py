@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from ltunnel.config import tls
 from ltunnel.config.fields import NO_FEC
-from ltunnel.config.model import INTERNAL, RULE, Config
+from ltunnel.config.model import DEFAULT_TRANSPORTS, INTERNAL, RULE, Config
 from ltunnel.config.read import read_file
 from ltunnel.config.secret import exposure, find_secret
 from ltunnel.errors import ConfigError
@@ -54,9 +54,19 @@ def load(
         config = Config.model_validate({**fields, "source": str(file or ""), "remarks": tuple(remarks)})
     except ValidationError as error:
         raise ConfigError(places.describe(error)) from None
-    config = config.model_copy(update={"transport": tls.transports(config)})
-    _check_sections(sections, config, entries or read_entries(), str(file))
+    entries = entries or read_entries()
+    config = config.model_copy(update={"transport": _transports(config, entries)})
+    _check_sections(sections, config, entries, str(file))
     return config.model_copy(update={"plugin_options": tls.sections(config, sections)})
+
+
+def _transports(config: Config, entries: Entries) -> tuple[str, ...]:
+    """Return the transports that are meant. Of those that nobody wrote, one that is not there is not missed."""
+    meant = tls.transports(config)
+    if meant != DEFAULT_TRANSPORTS or "transport" in config.model_fields_set:
+        return meant
+    there = set(entries.names()) - set(config.disable_plugins)
+    return tuple(name for name in meant if name in there) or meant
 
 
 def _check_sections(sections: Mapping[str, Any], config: Config, entries: Entries, source: str) -> None:

@@ -29,6 +29,8 @@ from ltunnel.constants import DEFAULT_MTU, MIN_MTU_IPV4, MIN_MTU_IPV6
 from ltunnel.wire.text import NAME_LIMIT, valid_name
 
 MAX_MTU = 65_000
+DEFAULT_TRANSPORTS = ("transport_udp",)
+"""Where nothing is said, those of them that are installed and not disabled."""
 RULE = "ltunnel_rule"
 """Type of the pydantic error for a rule that joins fields; its context holds `field` and `text`."""
 
@@ -101,7 +103,7 @@ class Config(BaseModel):
     timeout: _Seconds = Field(30.0, description="seconds of silence after which a peer is gone")
     keepalive: _Seconds = Field(10.0, description="seconds of silence after which a sign of life is sent")
 
-    transport: _PluginNames = Field(("transport_udp",), description="transport plugins, the preferred one first")
+    transport: _PluginNames = Field(DEFAULT_TRANSPORTS, description="transport plugins, the preferred one first")
     cipher: _PluginName = Field(
         default_factory=_cipher_default, description="cipher plugin; without a key crypto_plain, which encrypts nothing"
     )

@@ -18,4 +18,4 @@ class HostRule:
     port: int
     """Local TCP port."""
     host: str
-    """Local address, or a wildcard."""
+    """Local address, or a wildcard; that of IPv6 stands for IPv4 too."""

@@ -7,8 +7,8 @@ import os
 import resource
 import socket
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from functools import partial
 from typing import Any
 
@@ -16,24 +16,23 @@ from ltunnel.config import Config, control_settings, fec_settings, load_stack, n
 from ltunnel.control import Control
 from ltunnel.control.events import Event, Level
 from ltunnel.control.settings import ControlSettings
-from ltunnel.errors import HostError, LtunnelError, PluginError
+from ltunnel.errors import HostError
 from ltunnel.node import Node
-from ltunnel.plugin import Address, Transport, TransportContext, TransportDescriptor
-from ltunnel.registry import Part
+from ltunnel.plugin import Address, TransportContext
 from ltunnel.runtime.control_socket import ControlSocket
 from ltunnel.runtime.folders import run_folder, state_folder
 from ltunnel.runtime.host_changes import HostChanges
 from ltunnel.runtime.hub_address import HubAddress, wait_for_address
-from ltunnel.runtime.link import link_mtu
+from ltunnel.runtime.link import link_mtu, source_address
 from ltunnel.runtime.log import Log, make_log
 from ltunnel.runtime.loop import Loop, signals
 from ltunnel.runtime.netlink import configure_tun
-from ltunnel.runtime.ports import OpenPort, open_ports
+from ltunnel.runtime.network_watch import NetworkWatch
 from ltunnel.runtime.resolve import ResolveError, is_numeric
 from ltunnel.runtime.service import Service
 from ltunnel.runtime.state import State
+from ltunnel.runtime.transports import open_transports
 from ltunnel.runtime.tun import open_tun
-from ltunnel.wire.text import escape
 
 _BYTES_PER_PACKET = 24_576
 """What the kernel may charge a socket's buffer for one packet of `recv_queue_size`."""
@@ -90,8 +89,8 @@ def _assemble(config: Config, log: Log, stack: ExitStack) -> Service | None:
 
     remote_name = "" if config.remote_addr is None else config.remote_addr.host
     context = TransportContext(listen=listen, remote=_widest(addresses), remote_name=remote_name)
-    loud = [text for part in plugins.transports for text in _transport_warnings(part, context)]
-    opened = [_open_transport(part, context, config, changes, stack) for part in plugins.transports]
+    receive_buffer = config.recv_queue_size * _BYTES_PER_PACKET
+    opened, loud = open_transports(plugins.transports, context, changes, stack, receive_buffer=receive_buffer)
     tun = open_tun(config.tun_name)
     stack.callback(tun.close)
     clashes = configure_tun(tun.name, mtu=settings.mtu, queue=config.send_queue_size, addresses=settings.addresses)
@@ -99,7 +98,7 @@ def _assemble(config: Config, log: Log, stack: ExitStack) -> Service | None:
     now = time.monotonic()
     node = Node(
         settings,
-        [(part.name, transport) for part, (transport, _) in zip(plugins.transports, opened, strict=True)],
+        [(name, transport) for name, transport, _ in opened],
         tun,
         random=os.urandom,
         now=now,
@@ -112,7 +111,7 @@ def _assemble(config: Config, log: Log, stack: ExitStack) -> Service | None:
         node,
         loop,
         tun,
-        [ports for _, ports in opened],
+        [ports for _, _, ports in opened],
         log=log,
         savers={
             "bindings": lambda: state.save_bindings(node.control.bindings),
@@ -121,10 +120,13 @@ def _assemble(config: Config, log: Log, stack: ExitStack) -> Service | None:
         warnings=[*_key_warnings(settings), *loud, *warnings, *clashes],
     )
     if config.remote_addr is not None and not is_numeric(config.remote_addr.host):
-        both = any(len(port.local) == 4 for _, ports in opened[:1] for port in ports)
+        both = any(len(port.local) == 4 for _, _, ports in opened for port in ports)
         host, port = config.remote_addr
         service.hub_address = HubAddress(loop, host, port, addresses, use=node.set_hub, log=log, takes_ipv6=both)
         stack.callback(service.hub_address.close)
+    if remote is not None:
+        service.network_watch = NetworkWatch(loop, lambda: source_address(remote), node.network_changed)
+        stack.callback(service.network_watch.close)
     control_socket.serve(service.answer)
     return service
 
@@ -166,41 +168,6 @@ def _widest(addresses: Sequence[Address]) -> Address | None:
             if ":" in address[0]:
                 return address
     return addresses[0] if addresses else None
-
-
-def _open_transport(
-    part: Part[TransportDescriptor], context: TransportContext, config: Config, changes: HostChanges, stack: ExitStack
-) -> tuple[Transport, list[OpenPort]]:
-    """Open a transport's ports, change the host as it needs, and make it.
-
-    Raises `HostError`; `PluginError` when its code fails.
-    """
-    with _set_up(part.name):
-        specs = part.descriptor.ports(part.options, context)
-        receive_buffer = config.recv_queue_size * _BYTES_PER_PACKET
-        ports = open_ports(specs, changes, receive_buffer=receive_buffer)
-        for port in ports:
-            stack.callback(port.close)
-        changes.add_rules(part.descriptor.host_rules(part.options, ports))
-        return part.descriptor.create(part.options, ports, context), ports
-
-
-def _transport_warnings(part: Part[TransportDescriptor], context: TransportContext) -> Sequence[str]:
-    """Return what the operator must hear about a transport's options."""
-    with _set_up(part.name):
-        return part.descriptor.warnings(part.options, context)
-
-
-@contextmanager
-def _set_up(name: str) -> Iterator[None]:
-    """Turn what the code of a plugin raises into a `PluginError`, unless it is an error for the operator already."""
-    try:
-        yield
-    except LtunnelError:
-        raise
-    except Exception as error:
-        reason = escape(str(error)) or "no reason given"
-        raise PluginError(f"plugin {name} cannot be set up: {type(error).__name__}: {reason}") from error
 
 
 def _key_warnings(settings: ControlSettings) -> list[str]:

@@ -37,6 +37,17 @@ def link_mtu(*, remote: Address | None = None, listen: Address | None = None) ->
     return found or min(_up_links(), default=ETHERNET_MTU)
 
 
+def source_address(to: Address) -> str | None:
+    """Return the own address that packets to an address leave with; None without a route."""
+    family = socket.AF_INET6 if ip_address(to[0]).version == 6 else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect(to)  # of a UDP socket: looks the route up, sends nothing
+            return str(probe.getsockname()[0])
+    except OSError:
+        return None
+
+
 def _route_mtu(to: Address, source: str | None) -> int | None:
     """Return the MTU of the route to an address; None if there is none."""
     six = ip_address(to[0]).version == 6

@@ -1,7 +1,7 @@
 """TCP packets below the kernel's IP layer: packet sockets with virtio-net headers (packet(7), PACKET_VNET_HDR).
 
     send   route and neighbour ─► hop ─► Ethernet header in front ─► socket bound to the interface ─► cut by the device
-    recv   any interface ─► filter (ours? whole?) ─► as GRO joined it ─► is it sent to one of our addresses?
+    recv   any interface ─► filter (ours? whole?) ─► is it sent to one of our addresses? ─► joined, if GRO has not
 
 What is received is a copy of what the kernel gets, before its firewall has seen it, and what is sent never meets that
 firewall. Sockets that receive are for IPv4 or IPv6 and for one length of link header, and not bound to an interface:
@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 from ltunnel.plugin import Buffer, Endpoint
 from ltunnel.runtime.raw_filter import NOTHING, Program, attach, wanted
+from ltunnel.runtime.raw_join import ACK, Joiner
 from ltunnel.runtime.raw_netlink import FAILED, STALE, Link, Neighbour
 from ltunnel.runtime.raw_numbers import Numbers
 from ltunnel.runtime.raw_routes import Routes
@@ -85,12 +86,13 @@ class _Hop:
 
 
 class _Intake(NamedTuple):
-    """A socket that receives, and where in what it brings the packed source and destination are."""
+    """A socket that receives, and where in what it brings packed source and destination and TCP's flags are."""
 
     receive: Callable[[Buffer], int]
     link: int
     low: int
     high: int
+    flags: int
     fd: int
 
 
@@ -121,15 +123,17 @@ class PacketPort:
             stack.callback(numbers.close)
             self._routes = stack.enter_context(contextlib.closing(Routes(numbers.versions, numbers.bound)))
             self._epoll = stack.enter_context(select.epoll())
+            self._joiner = stack.enter_context(contextlib.closing(Joiner()))
             self._epoll.register(self._routes, select.EPOLLIN)
+            self._epoll.register(self._joiner.flag, select.EPOLLIN)
             for version in numbers.versions:
                 for link, hardware in ((_ETHERNET, _WITH_HEADER), (0, _WITHOUT_HEADER)):
                     program = wanted(version, link, hardware, numbers.all)
                     sock = stack.enter_context(_listen(_ETHER_TYPE[version], program, receive_buffer))
                     self._epoll.register(sock, select.EPOLLIN)
-                    low = _VNET_SIZE + link + (12 if version == 4 else 8)
-                    high = low + (8 if version == 4 else 32)
-                    self._intakes[sock.fileno()] = _Intake(sock.recv_into, link, low, high, sock.fileno())
+                    fd, ip = sock.fileno(), _VNET_SIZE + link
+                    low, high, flags = (ip + 12, ip + 20, ip + 33) if version == 4 else (ip + 8, ip + 40, ip + 53)
+                    self._intakes[fd] = _Intake(sock.recv_into, link, low, high, flags, fd)
             self._all = stack.pop_all()
         self._intake = next(iter(self._intakes.values()))
 
@@ -163,13 +167,14 @@ class PacketPort:
 
     def recv(self, buf: Buffer, pos: int) -> tuple[int, int, int, Endpoint]:
         """Receive a packet, or what GRO made of several; see `ltunnel.plugin.RawPort`."""
+        joiner = self._joiner
         for _ in range(_TURN):
             self._left -= 1
-            if not self._left:
+            if self._left <= 0 and not joiner.kept:  # what is kept came by the socket in use
                 self._look_around()
-            receive, link, low, high, _ = self._intake
+            receive, link, low, high, flags, fd = self._intake
             try:
-                size = receive(buf[pos:])
+                size = joiner.take(buf, pos) if joiner.kept else receive(buf[pos:])
             except BlockingIOError:
                 if self._served or not self._look_around():  # what waits elsewhere wakes the loop once more
                     self._served = False
@@ -187,7 +192,11 @@ class PacketPort:
             except KeyError:
                 source = self._introduce(ends)
             if source is not None:
-                return pos + link, pos + size, _GSO_SIZE.unpack_from(buf, pos + _GSO_SIZE_AT)[0], source
+                start, end = pos + link, pos + size
+                seg = _GSO_SIZE.unpack_from(buf, pos + _GSO_SIZE_AT)[0]
+                if not seg and buf[pos + flags] == ACK:
+                    end, seg = joiner.join(fd, buf, pos, start + _VNET_SIZE, end)
+                return start, end, seg, source
         raise BlockingIOError  # much that is only passing through here; the loop comes back
 
     def route(self, host: str) -> tuple[bytes, int] | None:

@@ -25,6 +25,7 @@ from ltunnel.plugin import Buffer, Endpoint
 from ltunnel.runtime.host_changes import HostChanges
 from ltunnel.runtime.host_rules import Forwarding
 from ltunnel.runtime.netlink import configure_tun
+from ltunnel.runtime.raw_join import ACK, Joiner
 from ltunnel.runtime.raw_numbers import Numbers
 from ltunnel.runtime.raw_routes import Routes
 from ltunnel.runtime.tun import open_tun
@@ -37,6 +38,7 @@ _SHORTEST = _VNET_SIZE + 40
 _GSO_SIZE = Struct("<H")
 _GSO_SIZE_AT = 4
 _PORT = Struct(">H")
+_FLAGS_AT = 13
 
 _MTU = 65_535  # what comes in was cut by others
 _QUEUE = 5000
@@ -82,7 +84,9 @@ class RoutedPort:
             self._configure()
             self._forward()
             self._epoll = stack.enter_context(select.epoll())
+            self._joiner = stack.enter_context(contextlib.closing(Joiner()))
             self._epoll.register(self._routes, select.EPOLLIN)
+            self._epoll.register(self._joiner.flag, select.EPOLLIN)
             self._epoll.register(self._fd, select.EPOLLIN)
             self._all = stack.pop_all()
 
@@ -111,12 +115,13 @@ class RoutedPort:
 
     def recv(self, buf: Buffer, pos: int) -> tuple[int, int, int, Endpoint]:
         """Receive a packet, or what GRO made of several; see `ltunnel.plugin.RawPort`."""
+        joiner = self._joiner
         for _ in range(_TURN):
             self._left -= 1
             if not self._left:
                 self._look_around()
             try:
-                size = os.readv(self._fd, (buf[pos:],))
+                size = joiner.take(buf, pos) if joiner.kept else os.readv(self._fd, (buf[pos:],))
             except BlockingIOError:
                 if not self._served:  # news of the network have woken the loop
                     self._look_around()
@@ -138,7 +143,11 @@ class RoutedPort:
             except KeyError:
                 source = self._introduce(ends)
             if source is not None:
-                return pos, pos + size, _GSO_SIZE.unpack_from(buf, pos + _GSO_SIZE_AT)[0], source
+                end = pos + size
+                seg = _GSO_SIZE.unpack_from(buf, pos + _GSO_SIZE_AT)[0]
+                if not seg and buf[ports + _FLAGS_AT] == ACK:
+                    end, seg = joiner.join(self._fd, buf, pos, ip, end)
+                return pos, end, seg, source
         raise BlockingIOError  # the loop comes back
 
     def route(self, host: str) -> tuple[bytes, int] | None:

@@ -17,6 +17,7 @@ from ltunnel.node import Node
 from ltunnel.runtime.hub_address import HubAddress
 from ltunnel.runtime.log import Log
 from ltunnel.runtime.loop import Handler, Loop
+from ltunnel.runtime.network_watch import NetworkWatch
 from ltunnel.runtime.ports import OpenPort, name_address
 from ltunnel.runtime.tun import Tun
 from ltunnel.wire.text import escape
@@ -47,6 +48,7 @@ class Service:
     ) -> None:
         self.node = node
         self.hub_address: HubAddress | None = None
+        self.network_watch: NetworkWatch | None = None
         self._loop = loop
         self._tun = tun
         self._ports = ports
@@ -97,6 +99,8 @@ class Service:
         times = [due, *self._unsaved.values()]
         if self.hub_address is not None:
             times.append(self.hub_address.check(now, connected=node.control.state != "connecting"))
+        if self.network_watch is not None:
+            times.append(self.network_watch.check(now))
         return min((at for at in times if at is not None), default=None)
 
     def answer(self, request: dict[str, Any], now: float) -> dict[str, Any]:

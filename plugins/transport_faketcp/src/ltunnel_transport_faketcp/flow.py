@@ -61,7 +61,8 @@ class Flow:
         """Our own window in bytes."""
         self.echo = 0
         """The far end's newest timestamp."""
-        self.reader = Reader(0)
+        self.reader: Reader | None = None
+        """Puts slots together; made when the first segment comes whose boundaries are not those of slots."""
         self.used = now
         """When the core last sent something."""
         self.heard = self.reached = now
@@ -99,7 +100,7 @@ class Flow:
         self.echo = agreed.clock or 0
         size = 32 if head.timed else 20
         self.data_word, self.pure_word = word(PSH | ACK, WINDOW, size), word(ACK, WINDOW, size)
-        self.reader = Reader(far)
+        self.reader = None
         self.heard = self.reached = now
         self.waiting = None
         self.hinted = False

@@ -20,7 +20,7 @@ from ltunnel_transport_faketcp.flow import Flow
 from ltunnel_transport_faketcp.line import Line
 from ltunnel_transport_faketcp.segment import ACK, CONTROL, MASK, PSH, SYN, VNET_SIZE, Segment, read
 from ltunnel_transport_faketcp.side import ASK_AFTER, Side
-from ltunnel_transport_faketcp.slots import PREFIX, runs, slot_size, write_prefixes
+from ltunnel_transport_faketcp.slots import PREFIX, Reader, runs, slot_size, write_prefixes
 from ltunnel_transport_faketcp.states import Cause, State, move
 from ltunnel_transport_faketcp.timers import Timers
 
@@ -111,10 +111,13 @@ class FakeTcpTransport:
                 self._timers.plan_ack_of_much(flow, now)
         elif waiting > 0 and not flow.ack_planned:
             self._timers.plan_ack(flow, now)
-        seg = slot_size(buf, data, end)
-        if seg:
-            flow.reader.skip(seq + size & MASK, seg, size)
+        seg = size if (buf[data] << 8 | buf[data + 1]) + PREFIX == size else slot_size(buf, data, end)
+        if seg > PREFIX:
+            if flow.reader is not None:
+                flow.reader.skip(seq + size & MASK, seg, size)
             return flow, data, end, seg
+        if flow.reader is None:
+            flow.reader = Reader(seq)
         slots = flow.reader.read(seq, bytes(buf[data:end]), pushed=bool(flags & PSH))
         self._ready.extend((flow, batch, seg) for batch, seg in runs(slots))
         return self._put(buf, pos) if self._ready else (flow, pos, pos, 0)
