@@ -170,6 +170,33 @@ def test_a_group_is_closed_by_its_deadline(net):
     assert [p.payload for p in right.tun.parsed()] == [b"alone"]
 
 
+def test_a_group_closed_early_has_its_share_of_parity_and_a_little_more(net):
+    for packets_in_it, parity in ((1, 3), (9, 7), (19, 10)):
+        left, _ = net.pair(fec=fec(20, 10))
+        for i in range(packets_in_it):
+            left.tun.inject(packets.udp("10.0.0.1", "10.0.0.2", 1, i, bytes(1000)))
+        left.pump()
+        assert len(left.close_groups()) == parity
+
+
+def test_in_auto_lone_packets_do_not_drown_themselves(net):
+    left, _ = net.pair(fec=fec(mode=FecMode.AUTO))
+    peer, shards = peer_of(left), left.sender
+    line = shards.line(peer, peer.epoch, left.now)
+    for _ in range(4):
+        left.now += 0.5
+        line.steering.report(1, round((left.now - 999) * 1000), round((left.now - 999) * 800), 50_000, left.now)
+    shards._choose(line, left.now)
+    assert line.choice.m > 0
+    for i in range(2000):  # two seconds
+        left.now += 0.001
+        left.tun.inject(packets.udp("10.0.0.1", "10.0.0.2", 1, i, bytes(1000)))
+        left.pump()
+        shards.handle_timeout(left.now + 1)
+    assert peer.fec.data_sent == 2000
+    assert 0.5 * 2000 < peer.fec.parity_sent < 0.6 * 2000 + 2 * 25 + 33
+
+
 def test_groups_that_cannot_be_repaired_are_given_up(net):
     left, right = net.pair(fec=fec(10, 1))
     sent = [(packets.udp("10.0.0.1", "10.0.0.2", 1, i, bytes(1000)), None) for i in range(10)]
