@@ -28,6 +28,7 @@ from ltunnel.data.fec.flows import SlowFlows
 from ltunnel.data.fec.grids import ShardGrid, Slots
 from ltunnel.data.fec.layout import DATA_TRAILER, FEC_DATA, FEC_PARITY, following, mark
 from ltunnel.data.fec.open_group import OpenGroup
+from ltunnel.data.fec.residual import enough
 from ltunnel.data.fec.settings import FecMode, FecSettings
 from ltunnel.data.fec.steering import NOTHING, Choice, Steering
 from ltunnel.data.grid import Arena, Bytes2D, GridCache, Nonces
@@ -38,8 +39,6 @@ from ltunnel.session import Epoch, Peer
 from ltunnel.wire.frames import Report
 from ltunnel.wire.types import FrameType
 
-EXTRA = 2
-"""Parity shards that a group gets beyond its share when it is closed early, in the modes fixed and spread."""
 TRICKLE = 25.0
 """Parity shards a second that groups closed early may have beyond the overhead, in the modes auto and latency."""
 MOST_CREDIT = 32.0
@@ -303,16 +302,17 @@ class ShardSender:
     def _share(self, line: Line, group: OpenGroup, now: float) -> int:
         """Say how many of its m parity shards a group gets that was closed early; those not sent count as lost.
 
-        In proportion, and some for safety. Where the amount is found out it keeps to the overhead but for a trickle: on
-        a line that is full, a few packets with much parity each would drown themselves.
+        As many as keep it as safe as a full one. Where the amount is found out it keeps to the overhead but for a
+        trickle: on a line that is full, a few packets with much parity each would drown themselves.
         """
         code, settings = group.code, self.settings
-        wanted = -(-group.count * code.m // code.k)
+        mds = self.codes.residual is None
+        wanted = enough(code.k, code.m, group.count) if mds else min(code.m, group.count)
         if settings.mode in (FecMode.FIXED, FecMode.SPREAD):
-            return min(code.m, wanted + EXTRA)
+            return wanted
         earned = group.count * settings.overhead + (now - line.credited) * TRICKLE
         line.credit, line.credited = min(MOST_CREDIT, line.credit + earned), now
-        count = min(code.m, wanted + 1, int(line.credit))
+        count = min(wanted, int(line.credit))
         line.credit -= count
         return count
 
