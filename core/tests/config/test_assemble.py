@@ -89,7 +89,8 @@ def test_shards_cost_ten_bytes() -> None:
 @pytest.mark.parametrize(
     ("fields", "mode", "pair"),
     [
-        ({}, "auto", (10, 3)),
+        ({}, "off", (10, 3)),
+        ({"fec": "fec_rs"}, "auto", (10, 3)),
         ({"fec_data": 20, "fec_parity": 2}, "fixed", (20, 2)),
         ({"fec_parity": 5}, "fixed", (10, 5)),
         ({"fec_parity": 0}, "off", (10, 0)),

@@ -164,10 +164,37 @@ def test_a_group_is_closed_by_its_deadline(net):
     assert left.port.sent == []
     left.sender.handle_timeout(left.now + 0.008)
     (_, parity), *more = left.port.sent
-    assert len(more) == 2
+    assert len(more) == 1  # as safe as ten with three
     assert left.sender.next_timeout() is None
     right.take(left, [parity])
     assert [p.payload for p in right.tun.parsed()] == [b"alone"]
+
+
+def test_a_group_closed_early_has_as_much_parity_as_keeps_it_safe(net):
+    for k, m, packets_in_it, parity in ((10, 3, 1, 2), (10, 3, 5, 3), (20, 10, 1, 5), (20, 10, 9, 8), (20, 10, 19, 10)):
+        left, _ = net.pair(fec=fec(k, m))
+        for i in range(packets_in_it):
+            left.tun.inject(packets.udp("10.0.0.1", "10.0.0.2", 1, i, bytes(1000)))
+        left.pump()
+        assert len(left.close_groups()) == parity
+
+
+def test_in_auto_lone_packets_do_not_drown_themselves(net):
+    left, _ = net.pair(fec=fec(mode=FecMode.AUTO))
+    peer, shards = peer_of(left), left.sender
+    line = shards.line(peer, peer.epoch, left.now)
+    for _ in range(4):
+        left.now += 0.5
+        line.steering.report(1, round((left.now - 999) * 1000), round((left.now - 999) * 800), 50_000, left.now)
+    shards._choose(line, left.now)
+    assert line.choice.m > 0
+    for i in range(2000):  # two seconds
+        left.now += 0.001
+        left.tun.inject(packets.udp("10.0.0.1", "10.0.0.2", 1, i, bytes(1000)))
+        left.pump()
+        shards.handle_timeout(left.now + 1)
+    assert peer.fec.data_sent == 2000
+    assert 0.5 * 2000 < peer.fec.parity_sent < 0.6 * 2000 + 2 * 25 + 33
 
 
 def test_groups_that_cannot_be_repaired_are_given_up(net):

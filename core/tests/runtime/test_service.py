@@ -180,6 +180,33 @@ def test_events_are_logged_and_what_they_change_is_stored(around):
     assert around.saved == ["bindings"]
 
 
+class FakeFec:
+    def __init__(self) -> None:
+        self.orders: list[dict[str, object]] = []
+
+    def change(self, now: float, **order: object) -> None:
+        if order.get("mode") == "best":
+            raise ValueError("mode: should be one of these")
+        self.orders.append(order)
+
+    def status(self) -> dict[str, object]:
+        return {"mode": "fixed"}
+
+
+def test_what_is_sent_against_losses_is_changed_by_order(around):
+    around.node.fec = FakeFec()
+    assert around.service.answer({"command": "fec", "data": 20, "parity": 10}, 0.0) == {"fec": {"mode": "fixed"}}
+    assert around.service.answer({"command": "fec"}, 0.0) == {"fec": {"mode": "fixed"}}
+    assert around.node.fec.orders == [{"data": 20, "parity": 10}]
+    assert around.names() == ["fec"]
+    for wrong in ({"mode": "best"}, {"data": "20"}, {"parity": True}, {"data": 1.5}):
+        with pytest.raises(HostError, match=r"^(mode|data and parity): should be "):
+            around.service.answer({"command": "fec", **wrong}, 0.0)
+    around.node.fec = None
+    with pytest.raises(HostError, match="without a FEC plugin"):
+        around.service.answer({"command": "fec"}, 0.0)
+
+
 def test_a_full_disk_is_said_once_and_tried_again(around):
     around.failing = OSError(errno.ENOSPC, "No space left on device")
     around.node.events = [Event(name="bindings", text="a")]

@@ -120,7 +120,7 @@ class Config(BaseModel):
         "", description="plugin that repairs losses, or none; by default fec_rs where it is installed"
     )
     fec_mode: Literal["off", "fixed", "auto", "latency", "spread"] | None = Field(
-        None, description="how much parity is sent; by default auto, or fixed where fec_data or fec_parity is written"
+        None, description="how much parity is sent; by default none, fixed with fec_data or fec_parity, auto with fec"
     )
     fec_data: _Int = Field(10, ge=1, le=254, description="FEC: data shards of a group, in the modes fixed and spread")
     fec_parity: _Int = Field(3, ge=0, le=254, description="FEC: parity shards of a group, 0 to send none in any mode")

@@ -18,7 +18,6 @@ from struct import Struct
 from ltunnel.constants import DATA_HEADER, DATA_OVERHEAD, MAX_ROWS, REJECT_AFTER_PACKETS, ROW_TRAILER
 from ltunnel.data.batch import Batch
 from ltunnel.data.deliver import Delivery
-from ltunnel.data.fec.layout import FEC_DATA, FEC_PARITY
 from ltunnel.data.fec.receiver import SHARDS, ShardReceiver
 from ltunnel.data.fec.sender import ShardSender
 from ltunnel.data.grid import Arena, GridCache, Nonces, ReceiveGrid
@@ -55,8 +54,7 @@ class Inbound:
         shards: ShardReceiver | None = None,
         sender: ShardSender | None = None,
     ) -> None:
-        self._shards = shards
-        self._sender = sender
+        self._shards, self._sender = shards, sender
         self._transports = transports
         self._control = control
         self._sessions = control.sessions
@@ -65,8 +63,7 @@ class Inbound:
         self._stats = stats
         self._rx = Arena(STACKED + 66_000)
         self._plain = delivery.arena
-        self._nonces = Nonces()
-        self._expected = Nonces()
+        self._nonces, self._expected = Nonces(), Nonces()
         self._records = RecordOpener(control.sessions, delivery, stats, self._accept)
         self._grids = GridCache(lambda start, stride, size: ReceiveGrid(self._rx, start, stride, size), limit=32)
 
@@ -248,7 +245,7 @@ class Inbound:
             done = self._open_bundles(batch, at, end, epoch, counter, length, now)
             return done, at + done >= min(end, batch.full)
         if frame in SHARDS and self._shards is not None:
-            return self._open_shards(self._shards, batch, at, end, epoch, counter, length, now), True
+            return self._open_shards(batch, at, end, epoch, counter, length, now), True
         moves = frame not in STAYING
         self._accept(batch.transport, batch.flow, epoch, counter, 1, size, now, moves=moves)
         if frame == FrameType.REPORT:
@@ -323,37 +320,16 @@ class Inbound:
         self._delivery.bundles(epoch.peer, length, done, now)
         return done
 
-    def _open_shards(
-        self, shards: ShardReceiver, batch: Batch, at: int, end: int, epoch: Epoch, counter: int, length: int,
-        now: float,
-    ) -> int:  # fmt: skip
-        """Row `at` is open at 0; open the shards that follow it behind each other, and pass them on."""
-        target, open_rows = shards.arena, epoch.opener.open
-        target.view[:length] = self._plain.view[:length]
-        done = rest = 0
-        if at < batch.full:
-            done = 1
-            full = min(end, batch.full) - at
-            if full > 1:
-                assert batch.grid is not None  # noqa: S101  # more than one row
-                outputs = batch.grid.outputs(target, length, length)
-                full = min(full, len(outputs))
-                done += open_rows(batch.nonces[at + 1 : at + full], batch.sealed[at + 1 : at + full], outputs[1:full])
-                kinds = target.data[length - 1 : done * length : length]
-                if kinds.count(FEC_DATA) + kinds.count(FEC_PARITY) < done:
-                    done = next(row for row, kind in enumerate(kinds) if kind not in SHARDS)
-            if at + done == batch.full < end:  # the shorter one behind them
-                size, start = batch.rest - DATA_OVERHEAD, done * length
-                if open_rows(batch.nonces[batch.full : end], (batch.short,), (target.view[start : start + size],)):  # type: ignore[arg-type]
-                    rest = size if target.data[start + size - 1] in SHARDS else 0
-            self._accept(batch.transport, batch.flow, epoch, counter, done, done * batch.size, now)
-            if rest:
-                self._accept(batch.transport, batch.flow, epoch, counter + done, 1, batch.rest, now)
-            shards.take(epoch, done, length, now, rest)
-            return done + (rest > 0)
-        self._accept(batch.transport, batch.flow, epoch, counter, 1, batch.rest, now)
-        shards.take(epoch, 1, length, now)
-        return 1
+    def _open_shards(self, batch: Batch, at: int, end: int, epoch: Epoch, counter: int, length: int, now: float) -> int:
+        """Row `at` is open at 0; open the shards that follow it, and pass them on."""
+        shards = self._shards
+        assert shards is not None  # noqa: S101  # the caller has looked
+        done, rest = shards.open(batch, at, end, epoch, self._plain.view[:length])
+        self._accept(batch.transport, batch.flow, epoch, counter, done, done * (length + DATA_OVERHEAD), now)
+        if rest:
+            self._accept(batch.transport, batch.flow, epoch, counter + done, 1, rest + DATA_OVERHEAD, now)
+        shards.take(epoch, done, length, now, rest)
+        return done + (rest > 0)
 
     def _take_report(self, epoch: Epoch, body: bytes, now: float) -> None:
         try:

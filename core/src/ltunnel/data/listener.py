@@ -1,4 +1,4 @@
-"""What the data path tells the control side."""
+"""The control side as the data path sees it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ltunnel.session import Epoch
 
 
 class Listener(Protocol):
-    """The control side as `Inbound` sees it; see `ltunnel.control.engine.Control`."""
+    """What the data path tells the control side; see `ltunnel.control.engine.Control`."""
 
     sessions: dict[int, Epoch]
 

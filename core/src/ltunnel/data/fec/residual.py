@@ -11,7 +11,10 @@ stay in the first is the mean burst.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from math import comb
+
+REFERENCE = 0.05
 
 
 def independent(k: int, m: int, loss: float) -> float:
@@ -19,6 +22,13 @@ def independent(k: int, m: int, loss: float) -> float:
     others = k + m - 1
     healed = sum(comb(others, i) * loss**i * (1 - loss) ** (others - i) for i in range(m))
     return loss * max(0.0, 1 - healed)
+
+
+@lru_cache(4096)
+def enough(k: int, m: int, used: int) -> int:
+    """How many parity shards protect `used` data shards, at `REFERENCE` losses, as well as m protect k."""
+    bound = independent(k, m, REFERENCE)
+    return next((count for count in range(1, m) if independent(used, count, REFERENCE) <= bound), m)
 
 
 def bursty(longest: int, loss: float, burst: float) -> Iterator[tuple[int, list[float]]]:

@@ -25,8 +25,10 @@ from ltunnel.constants import (
 )
 from ltunnel.data.fec.codes import Codes
 from ltunnel.data.fec.flows import SlowFlows
+from ltunnel.data.fec.grids import ShardGrid, Slots
 from ltunnel.data.fec.layout import DATA_TRAILER, FEC_DATA, FEC_PARITY, following, mark
 from ltunnel.data.fec.open_group import OpenGroup
+from ltunnel.data.fec.residual import enough
 from ltunnel.data.fec.settings import FecMode, FecSettings
 from ltunnel.data.fec.steering import NOTHING, Choice, Steering
 from ltunnel.data.grid import Arena, Bytes2D, GridCache, Nonces
@@ -37,6 +39,9 @@ from ltunnel.session import Epoch, Peer
 from ltunnel.wire.frames import Report
 from ltunnel.wire.types import FrameType
 
+TRICKLE = 25.0
+"""Parity shards a second that groups closed early may have beyond the overhead, in the modes auto and latency."""
+MOST_CREDIT = 32.0
 COPIES = 2
 """Copies of a small packet of a slow flow, besides itself."""
 
@@ -48,44 +53,10 @@ Send = Callable[[Peer, int, int, float], None]
 """(peer, end, size, now): send ``HEADROOM:end`` of the out arena, slots of `size` bytes."""
 
 
-class Slots:
-    """Where datagrams with plaintexts of one length go in the out arena, from HEADROOM on."""
-
-    __slots__ = ("headers", "limit", "prefix", "sealed", "slot")
-
-    def __init__(self, out: Arena, length: int, prefix: int) -> None:
-        self.prefix = prefix
-        self.slot = slot = prefix + length + DATA_OVERHEAD
-        self.limit = max(1, min(MAX_ROWS, MAX_DATAGRAM // slot))
-        end = HEADROOM + self.limit * slot
-        self.headers = out.array[HEADROOM:end].reshape(self.limit, slot)[:, prefix : prefix + DATA_HEADER]
-        self.sealed = [out.view[at + prefix + DATA_HEADER : at + slot] for at in range(HEADROOM, end, slot)]
-
-
-class ShardGrid:
-    """Rows of one geometry laid out as data shards: ``payload | header | row trailer 8 | n 2 | shard trailer 8``."""
-
-    __slots__ = ("indices", "length", "limit", "plain", "staging", "tail")
-
-    def __init__(self, header_length: int, seg: int, prefix: int) -> None:
-        frame = seg + header_length + ROW_TRAILER
-        self.length = length = frame + DATA_TRAILER
-        self.limit = max(1, min(MAX_ROWS, MAX_DATAGRAM // (prefix + length + DATA_OVERHEAD)))
-        self.staging: Bytes2D = np.zeros((self.limit, length), np.uint8)
-        self.staging[:, frame - 1] = FrameType.ROW
-        self.staging[:, frame] = frame >> 8
-        self.staging[:, frame + 1] = frame & 0xFF
-        self.tail = self.staging[:, seg : frame - 2]
-        self.indices = self.staging[:, frame - 2]
-        self.indices[:] = np.arange(self.limit)
-        whole = self.staging.data.cast("B")
-        self.plain = [whole[i * length : (i + 1) * length] for i in range(self.limit)]
-
-
 class Line:
     """What is under way to one peer."""
 
-    __slots__ = ("choice", "code", "epoch", "groups", "next", "peer", "slow", "steering", "turn")
+    __slots__ = ("choice", "code", "credit", "credited", "epoch", "groups", "next", "peer", "slow", "steering", "turn")
 
     def __init__(self, peer: Peer, epoch: Epoch, steering: Steering) -> None:
         self.peer = peer
@@ -97,6 +68,8 @@ class Line:
         self.groups: list[OpenGroup] = []
         """Open groups, at most ``choice.depth``."""
         self.turn = 0
+        self.credit = MOST_CREDIT
+        self.credited = 0.0
         self.next = 0
         """Number of the next group."""
 
@@ -320,10 +293,28 @@ class ShardSender:
 
     def _close(self, group: OpenGroup, now: float) -> None:
         """Send the parity of a group, as far as its keys are still good."""
-        del self._open_groups[group]
+        line = self._open_groups.pop(group)
         peer, epoch = group.peer, group.epoch
-        if peer.path is not None and epoch.usable(now):
-            self._send_parity(group.parity(), peer, epoch, now)
+        count = group.code.m if group.is_full else self._share(line, group, now)
+        if count and peer.path is not None and epoch.usable(now):
+            self._send_parity(group.parity()[:count], peer, epoch, now)
+
+    def _share(self, line: Line, group: OpenGroup, now: float) -> int:
+        """Say how many of its m parity shards a group gets that was closed early; those not sent count as lost.
+
+        As many as keep it as safe as a full one. Where the amount is found out it keeps to the overhead but for a
+        trickle: on a line that is full, a few packets with much parity each would drown themselves.
+        """
+        code, settings = group.code, self.settings
+        mds = self.codes.residual is None
+        wanted = enough(code.k, code.m, group.count) if mds else min(code.m, group.count)
+        if settings.mode in (FecMode.FIXED, FecMode.SPREAD):
+            return wanted
+        earned = group.count * settings.overhead + (now - line.credited) * TRICKLE
+        line.credit, line.credited = min(MOST_CREDIT, line.credit + earned), now
+        count = min(wanted, int(line.credit))
+        line.credit -= count
+        return count
 
     # ---------------------------------------------------------------- sealing
 
