@@ -97,13 +97,13 @@ class Host:
         peer.last_tx = now
         if peer.unanswered_since is None:
             peer.unanswered_since = now
-        self.net.transmit(self, peer.path.flow, datagram)
+        self.net.transmit(self, peer.path.flow, datagram, peer.path.transport)
         return True
 
-    def receive(self, flow: tuple[str, int], data: bytes) -> None:
+    def receive(self, flow: tuple[str, int], data: bytes, transport: int = 0) -> None:
         now = self.net.now
         if data[:1] != bytes((MessageType.DATA,)):
-            self.control.receive(0, flow, data, now)
+            self.control.receive(transport, flow, data, now)
             return
         epoch = self.control.sessions.get(int.from_bytes(data[1:4], "big"))
         if epoch is None:
@@ -115,14 +115,14 @@ class Host:
         peer = epoch.peer
         peer.last_rx = now
         peer.unanswered_since = None
-        here = peer.path is not None and peer.path.flow == flow
+        here = peer.path is not None and (peer.path.transport, peer.path.flow) == (transport, flow)
         if here and peer.path.budget is not None:
             peer.path.budget += 3 * len(data)
         newest = int.from_bytes(data[4:12], "big") == epoch.window.top and opened[0] not in STAYING
         if not confirmed or epoch is not peer.epoch or not here:
-            self.control.notice(epoch, 0, flow, len(data), newest, now)
+            self.control.notice(epoch, transport, flow, len(data), newest, now)
         if opened[0] >= FrameType.PING:
-            self.control.receive_frame(epoch, opened[0], opened[1], 0, flow, len(data), now)
+            self.control.receive_frame(epoch, opened[0], opened[1], transport, flow, len(data), now)
         elif self.control.session_in_use(epoch):
             self.got.append(opened[1])
 
@@ -139,6 +139,12 @@ class Net:
         self.jitter = 0.0
         self.cut: Callable[[Host, Host | None, bytes], bool] | None = None
         """What never arrives: (from, to, datagram) -> bool."""
+        self.shut: set[int] = set()
+        """Transports by which nothing arrives."""
+        self.closed: set[int] = set()
+        """Transports that do not send, as if their flows were opening."""
+        self.calls: list = []
+        """Flows that were opened and closed: (when, host, call)."""
         self.hosts: list[Host] = []
         self.log: list[tuple[float, str, str, str, bytes]] = []
         """(when, from, to, kind of message, datagram), everything that was sent."""
@@ -165,20 +171,24 @@ class Net:
     def randbytes(self, size: int) -> bytes:
         return self.random.randbytes(size)
 
-    def hub(self, *, bindings=(), wall: float = WALL, **changes) -> Host:
+    def hub(self, *, bindings=(), wall: float = WALL, transports=("udp", "tcp", "tls"), **changes) -> Host:
         settings = self.settings("hub", Role.HUB, "10.0.0.1/24", **changes)
         control = ControlUnderTest(
-            settings, random=self.randbytes, now=self.now, wall_offset=wall - self.now, bindings=bindings
-        )
+            settings, random=self.randbytes, now=self.now, wall_offset=wall - self.now, bindings=bindings,
+            transports=transports,
+        )  # fmt: skip
         return self._add(Host(self, "hub", control, HUB_FLOW))
 
-    def node(self, who: str, address: str, /, *, pins=None, wall: float = WALL, flow=None, **changes) -> Host:
+    def node(
+        self, who: str, address: str, /, *, pins=None, wall: float = WALL, flow=None, transports=("udp",), **changes
+    ) -> Host:
         settings = self.settings(who, Role.NODE, address, **changes)
         control = ControlUnderTest(
-            settings, random=self.randbytes, now=self.now, wall_offset=wall - self.now, pins=pins or {}
-        )
+            settings, random=self.randbytes, now=self.now, wall_offset=wall - self.now, pins=pins or {},
+            transports=transports,
+        )  # fmt: skip
         host = self._add(Host(self, who, control, flow or (f"203.0.113.{len(self.hosts) + 1}", 40000)))
-        control.set_hub_paths([(0, HUB_FLOW)], self.now)
+        control.set_hub_paths([(i, HUB_FLOW) for i in range(len(transports))], self.now)
         self.drain(host)
         return host
 
@@ -195,31 +205,35 @@ class Net:
 
     # -------------------------------------------------------------- the wire
 
-    def transmit(self, source: Host, flow: tuple[str, int], data: bytes) -> None:
+    def transmit(self, source: Host, flow: tuple[str, int], data: bytes, transport: int = 0) -> None:
         target = next((host for host in self.hosts if host.flow == flow), None)
         kind = MessageType(data[0]).name if data[0] in MessageType.__members__.values() else "?"
         self.log.append((self.now, source.name, target.name if target else "nobody", kind, data))
         source.sent += len(data)
-        if target is None or (self.cut is not None and self.cut(source, target, data)):
+        if transport in self.shut or target is None or (self.cut is not None and self.cut(source, target, data)):
             return
         for _ in range(2 if self.random.random() < self.duplicate else 1):
             if self.random.random() >= self.loss:
                 when = self.now + self.delay + self.jitter * self.random.random()
-                heapq.heappush(self._queue, (when, next(self._serial), target, source.flow, data))
+                heapq.heappush(self._queue, (when, next(self._serial), target, source.flow, data, transport))
 
-    def inject(self, target: Host, flow: tuple[str, int], data: bytes) -> None:
+    def inject(self, target: Host, flow: tuple[str, int], data: bytes, transport: int = 0) -> None:
         """Put a datagram into a host's socket at once."""
-        target.receive(flow, data)
+        target.receive(flow, data, transport)
         self.drain(target)
 
     def drain(self, host: Host) -> None:
         control = host.control
         while control.calls or control.outbox:
             for call in _take(control.calls):
+                self.calls.append((self.now, host.name, call))
                 if isinstance(call, Dial):
                     control.dialled(call, call.address, self.now)
-            for _transport, flow, data in _take(control.outbox):
-                self.transmit(host, flow, data)
+            for transport, flow, data in _take(control.outbox):
+                if transport in self.closed:
+                    control.refused(transport, flow, self.now)
+                else:
+                    self.transmit(host, flow, data, transport)
         host.events += host.control.events
         host.control.events.clear()
 
@@ -230,10 +244,10 @@ class Net:
             timers = [(when, host) for host in self.hosts if (when := host.control.next_timeout()) is not None]
             due, host = min(timers, key=lambda item: item[0], default=(end, None))
             if self._queue and self._queue[0][0] <= min(due, end):
-                when, _, target, flow, data = heapq.heappop(self._queue)
+                when, _, target, flow, data, transport = heapq.heappop(self._queue)
                 self.now = max(self.now, when)
                 if target.alive:
-                    target.receive(flow, data)
+                    target.receive(flow, data, transport)
                     self.drain(target)
             elif host is not None and due <= end:
                 self.now = max(self.now, due)

@@ -85,7 +85,8 @@ def test_ten_thousand_batches_and_nothing_invalid(make_wall, monkeypatch, loss, 
 
 
 @pytest.mark.parametrize("way", ["up", "down", "both"])
-def test_a_window_that_is_full_opens_again(make_wall, monkeypatch, way):
+@pytest.mark.parametrize("pause", [0.35, 0.6, 0.85])
+def test_a_window_that_is_full_opens_again(make_wall, monkeypatch, way, pause):
     """All data lost, or all acknowledgements, until the window is full: once packets pass again, data does too."""
     window = set_scale(monkeypatch, 2)
     wall = make_wall()
@@ -98,15 +99,16 @@ def test_a_window_that_is_full_opens_again(make_wall, monkeypatch, way):
         wall.run(0.002)
         assert sent * 1002 <= window
     assert sent * 1002 > window - 65_536
-    for _ in range(10):
+    until = wall.now + pause
+    while wall.now < until:
         assert not wall.node.send(flow, [DATA[:1000]], wall.now) or way == "down"
-        wall.run(0.1)
+        wall.run(0.01)
     wall.hub.inbox.clear()
     wall.far.unblock(way)
     start = wall.now
-    while not wall.node.send(flow, [b"through"], wall.now) or not wall.hub.inbox:
-        wall.run(0.02)
-        assert wall.now - start < 0.3
+    while not wall.node.send(flow, [DATA[:1000]], wall.now) or not wall.hub.inbox:
+        wall.run(0.01)
+        assert wall.now - start < 0.2
     assert not wall.wall.invalid
     assert not faults
     assert flow.state is not State.OPENING, "the same connection"

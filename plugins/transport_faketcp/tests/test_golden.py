@@ -129,6 +129,9 @@ def test_reading_what_was_written():
     assert (seq, ack, flags, window, data, end, clock, echo) == (123, 456, PSH | ACK, 789, 200, 250, 11, 12)
     assert read(buf, start + 10, 249) is None, "shorter than it says"
     assert read(buf, start + 10, 300)[6] == 250, "padding is not payload"
+    for flags, whole in ((b"\x00\x00", True), (b"\x20\x00", False), (b"\x00\x07", False), (b"\x40\x00", True)):
+        buf[start + 16 : start + 18] = flags
+        assert (read(buf, start + 10, 250) is not None) is whole, "fragments are nothing to us"
 
 
 @pytest.mark.parametrize(

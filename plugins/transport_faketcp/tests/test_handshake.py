@@ -46,6 +46,21 @@ def test_three_way_handshake(make_wall):
     assert wall.hub.datagrams == [], "what was sent too early is lost, not kept"
 
 
+def test_a_forged_answer_opens_nothing(make_wall):
+    """Whoever does not see the SYN does not know what to acknowledge."""
+    wall = make_wall()
+    drop_first(wall, "down", SYN | ACK)
+    flow = wall.node.transport.connect(wall.lab.hub_address, wall.now)
+    wall.run(0.1)
+    for ack in (flow.first, flow.first + 2, 0, flow.first + 2**31):
+        forged = wall.template(down=True)
+        packet = replace(forged, payload=make_payload(1, ack, SYN | ACK, 65_160))
+        assert wall.node.ports[0].deliver(packet)
+        wall.run(0.01)
+        assert flow.state is State.OPENING
+    assert wall.node.transport.counts.implausible == 4
+
+
 @pytest.mark.parametrize("lost", [1, 2])
 def test_a_lost_syn_is_repeated(make_wall, lost):
     wall = make_wall()

@@ -86,6 +86,8 @@ class Choice:
             if candidate is used and (successor := self._of(candidate.transport)) is not None:
                 successor.takes_over = True
                 self._dialling.reach(successor, now, may_renew=False)
+        if used is not None and (current := self.current) is not None:
+            self._plan_comeback(current, now)
         return True
 
     def dialled(self, dial: Dial, flow: Flow, now: float) -> None:
@@ -367,6 +369,15 @@ class Choice:
         self._paths.move(session, peer, Path(candidate.transport, candidate.flow), now)
         self._liveness.ping(session, now)
 
+    def _plan_comeback(self, candidate: Candidate, now: float) -> None:
+        """Look for a better candidate than the one in use soon, and then less often."""
+        self._rounds = 0
+        if candidate is self.candidates[0]:
+            self._ctx.timers.cancel(Timer.COMEBACK, self._session)
+        else:
+            delay = Timer.COMEBACK.schedule.delay(0, self._ctx.random)
+            self._ctx.timers.set(Timer.COMEBACK, self._session, now + delay)
+
     def _settle(self, candidate: Candidate, before: str | None, now: float, *, returned: bool) -> None:
         """Keep the books of a session that now uses a candidate: what to close, when to look for a better one."""
         timers = self._ctx.timers
@@ -376,12 +387,7 @@ class Choice:
         for other in self.candidates:
             if other is not candidate and other.flow is not None:
                 timers.set(Timer.HANG_UP, other, now + Timer.HANG_UP.schedule.first)
-        self._rounds = 0
-        if candidate is self.candidates[0]:
-            timers.cancel(Timer.COMEBACK, self._session)
-        else:
-            delay = Timer.COMEBACK.schedule.delay(0, self._ctx.random)
-            timers.set(Timer.COMEBACK, self._session, now + delay)
+        self._plan_comeback(candidate, now)
         self._last = candidate.name
         if before is not None and before != candidate.name:
             text = f"going by {candidate.name} instead of {before}: {self.reason}"

@@ -32,8 +32,8 @@ class Dialling:
         if candidate.flow is not None and may_renew and self._stale(candidate, now):
             self.hang_up(candidate)
         if candidate.flow is None:
-            if not candidate.dialling:
-                candidate.dialling = True
+            if not candidate.dialling or now - candidate.dialled >= REDIAL:
+                candidate.dialling, candidate.dialled = True, now
                 self._ctx.calls.append(Dial(candidate.transport, candidate.address))
             return False
         self._ctx.timers.set(Timer.HANG_UP, candidate, now + Timer.HANG_UP.schedule.first)
