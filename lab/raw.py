@@ -17,6 +17,9 @@ from ltunnel.runtime.raw import open_raw
 from ltunnel.testing import packets
 from ltunnel.testing.offload import offload
 
+HUB, NODE = "192.0.2.1", "192.0.2.2"
+HUB6, NODE6 = "2001:db8::1", "2001:db8::2"
+PUSH = packets.ACK | packets.PSH
 HEADROOM = 128
 _ROOM = 140_000
 
@@ -136,3 +139,13 @@ class RawPortOn:
 
 def _rule(port: int, host: str) -> HostRule:
     return HostRule(kind=HostRuleKind.DROP_RESETS, port=port, host=host)
+
+
+def arrives(node: RawPortOn, hub: RawPortOn, to: str = HUB, patience: float = 1.0, **fields: Any) -> bool:
+    """Send one packet, and say whether it comes."""
+    payload = f"{time.monotonic()}".encode()
+    if not node.send(to, 9000, payload, flags=PUSH, **fields):
+        return False
+    node.settle(0.05)
+    got = hub.receive(patience)
+    return got is not None and got.payload == payload
