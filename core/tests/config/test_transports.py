@@ -78,4 +78,4 @@ def test_the_mtu_is_that_of_the_transport_with_the_most_overhead() -> None:
             keys=network_keys(config), link_mtu=1500,
         )  # fmt: skip
         found.append(settings.mtu)
-    assert found == [1433, 1433 - 52, 1433 - 52]
+    assert found == [1423, 1423 - 52, 1423 - 52]
