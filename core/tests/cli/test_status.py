@@ -122,6 +122,23 @@ def test_durations(seconds: float | None, text: str) -> None:
     assert duration(seconds) == text
 
 
+def test_the_ways_to_a_hub_are_shown_where_there_is_a_choice() -> None:
+    def way(name: str, state: str, rtt: float | None = None, *, used: bool = False) -> dict[str, Any]:
+        ago = None if rtt is None else 65.0
+        return {"transport": name, "state": state, "used": used, "rtt_ms": rtt, "last_answer": ago}
+
+    ways = [way("transport_udp", "dead"), way("transport_faketcp", "working", 20.0, used=True),
+            way("transport_tls", "working", 31.25)]  # fmt: skip
+    hub = {**PEER, "name": "hub\x1b", "chosen": "transport_udp did not answer", "candidates": ways}
+    (line,) = [line for line in _text({**ANSWER, "peers": [hub]}).splitlines() if line.startswith("ways to")]
+    assert line.rstrip() == (
+        "ways to hub\\x1b: transport_udp dead, transport_faketcp in use (transport_udp did not answer), "
+        "transport_tls working, 31.2 ms 1 min ago"
+    )
+    for peer in ({**hub, "candidates": ways[:1]}, {**hub, "candidates": []}, PEER):
+        assert "ways to" not in _text({**ANSWER, "peers": [peer]})
+
+
 def test_json_is_what_the_node_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     calls = _requests(monkeypatch, iter([ANSWER]))
     assert main(["status", "-json", "-tun-name", "lt3"]) == 0

@@ -91,8 +91,13 @@ def test_a_flow_that_stays_shut_is_dead_but_asked_all_the_same(net):
     assert net.run(1, lambda: node.state == "up")
     net.run(0.1)
     assert (candidates(node)["udp"], node.hub.path.transport) == ("dead", TCP)
+    net.closed, net.shut = {UDP, TCP, TLS}, {UDP, TCP, TLS}
+    net.run(80)
+    assert (node.state, set(candidates(node).values())) == ("connecting", {"dead"})
+    net.closed, net.shut = {UDP}, set()
+    assert net.run(5, lambda: node.state == "up")
     net.run(30)
-    assert candidates(node) == {"udp": "dead", "tcp": "working", "tls": "unknown"}
+    assert (candidates(node)["udp"], candidates(node)["tcp"], node.hub.path.transport) == ("dead", "working", TCP)
     net.closed = set()
     talk(net, node, hub, 70)
     assert node.hub.path.transport == UDP
@@ -196,14 +201,9 @@ def test_the_rest_of_a_handshake_follows_the_session(net):
 def test_a_probe_is_answered_and_proves_the_address_but_moves_nothing(net):
     hub, node, peer = joined(net)
     net.shut = {UDP}
-    net.run(0.1)
-    start = net.now
-    talk(net, node, hub, 3.65)
-    probes = [data for when, source, _, kind, data in net.log if source == "hub" and when > start and kind == "DATA"]
-    assert probes
-    assert peer.path.transport == UDP or peer.path.budget is None, "when it moves, the way is proved already"
-    talk(net, node, hub, 1)
-    assert (peer.path.transport, peer.path.budget) == (TCP, None)
+    talk(net, node, hub, 3)
+    assert net.run(1, lambda: peer.path.transport == TCP)
+    assert peer.path.budget is None, "when it moves, the way is proved already"
     assert Timer.VALIDATE not in {timer for timer, _ in hub.control._ctx.timers._deadlines}
 
 

@@ -11,7 +11,8 @@ from ltunnel.cli.fec_view import fec_view
 from ltunnel.cli.output import table
 from ltunnel.registry.text import printable
 
-_COLOURS = {"up": "green", "established": "green", "connecting": "yellow", "denied": "red", "expired": "red"}
+_COLOURS = {"up": "green", "established": "green", "connecting": "yellow", "denied": "red", "expired": "red",
+            "working": "green", "trying": "yellow", "dead": "red"}  # fmt: skip
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 
 
@@ -22,6 +23,7 @@ def view(answer: Mapping[str, Any]) -> RenderableType:
         lines.append(Text(printable(str(answer["reason"])), style="red"))
     lines += (Text(printable(str(warning)), style="yellow") for warning in answer.get("warnings") or ())
     peers = answer.get("peers") or ()
+    lines += (_ways(peer) for peer in peers if len(peer.get("candidates") or ()) > 1)
     parts = [*lines, _peers(peers)]
     if answer.get("fec") and peers:
         parts.append(fec_view(answer["fec"], peers))
@@ -67,6 +69,18 @@ def _amounts(counters: Mapping[str, Any]) -> str:
         f"{verb} {decimal(int(counters.get(f'{way}_bytes', 0)))} in {counters.get(f'{way}_packets', 0)} packets"
         for verb, way in (("received", "rx"), ("sent", "tx"))
     )
+
+
+def _ways(peer: Mapping[str, Any]) -> Text:
+    """Say by what a peer can be reached, and why the one in use is."""
+    text = Text(f"ways to {_word(peer, 'name') or 'the hub'}: ")
+    for number, way in enumerate(peer["candidates"]):
+        state, rtt = str(way.get("state", "")), way.get("rtt_ms")
+        heard = f", {rtt:.1f} ms {_ago(way.get('last_answer'))}" if rtt is not None else ""
+        text.append(f"{', ' if number else ''}{_word(way, 'transport')} ")
+        text.append("in use" if way.get("used") else state, _COLOURS.get(state, ""))
+        text.append(f" ({_word(peer, 'chosen')})" if way.get("used") and peer.get("chosen") else heard)
+    return text
 
 
 def _peers(peers: Any) -> RenderableType:

@@ -21,7 +21,7 @@ from ltunnel.control.paths import Paths
 from ltunnel.control.session import Attempt, Pending, Session
 from ltunnel.control.states import AWAITING_RESP, AWAITING_WELCOME
 from ltunnel.control.timers import Timer
-from ltunnel.control.trials import IN_A_ROW, Trials
+from ltunnel.control.trials import IN_A_ROW, OPENING, Trials
 from ltunnel.plugin import Address, Flow
 from ltunnel.session import Path
 
@@ -115,6 +115,8 @@ class Choice:
         if candidate.asked == now and self._racing:
             candidate.asked = None
             candidate.inits -= 1
+            if now - candidate.dialled >= OPENING:
+                candidate.standing = Standing.DEAD
             self._initiation.withdraw(self._session, transport, now)
             self._ctx.timers.set(Timer.RACE, candidate, now + wait)
 
@@ -291,7 +293,7 @@ class Choice:
         candidate.inits += 1
         if candidate.inits > _UNANSWERED:
             candidate.standing = Standing.DEAD
-        elif candidate.standing is not Standing.WORKING:
+        elif candidate.standing is Standing.UNKNOWN:
             candidate.standing = Standing.TRYING
         self._initiation.send_init(session, candidate.transport, flow, now)
 

@@ -347,10 +347,11 @@ class Control:
         elsewhere = path is None or (path.transport, path.flow) != (transport, flow)
         if path is None or elsewhere:
             path = Path(transport, flow)
-        self._ctx.send_frame(epoch, path, Pong(ping.token, ping.padding), now)
-        if elsewhere and isinstance(ping, Probe):
+        tried = elsewhere and isinstance(ping, Probe)
+        if tried:
             self._side.probed(session, epoch, path, now)
-        elif self._hub_side is not None:
+        self._ctx.send_frame(epoch, path, Pong(ping.token, ping.padding), now)
+        if self._hub_side is not None and not tried:
             self._p.liveness.measure(session, now)
 
     def _all_sessions(self) -> list[Session]:

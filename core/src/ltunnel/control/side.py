@@ -63,7 +63,7 @@ class Side(Protocol):
         """Send an INIT again that was answered with COOKIE or TIME."""
 
     def probed(self, session: Session, epoch: Epoch, path: Path, now: float) -> None:
-        """Take note of a PROBE, which has been answered, from a path that is not in use."""
+        """Take note of a PROBE, which is about to be answered, from a path that is not in use."""
 
     def pong(self, pong: Pong, transport: int, flow: Flow, now: float) -> None:
         """Take a PONG that answers no PING of `Liveness`."""

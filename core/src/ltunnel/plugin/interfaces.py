@@ -23,14 +23,18 @@ class Transport(Protocol):
     is the size of a whole slot."""
 
     def connect(self, remote: Address, now: float) -> Flow:
-        """Start a flow to `remote` and return it at once; a flow that is still opening drops what is sent on it."""
+        """Return the flow to `remote` at once, and start it if it is new or was closed.
+
+        A flow that is still opening drops what is sent on it, and `send` says so.
+        """
         ...
 
     def send(self, flow: Flow, buf: Buffer, start: int, end: int, seg: int, now: float) -> bool:
         """Send ``buf[start:end]``, slots of `seg` bytes of which the last may be shorter, at most `MAX_ROWS` of them.
 
         What stands in the prefixes is undefined until the transport writes them; it may also overwrite the `HEADROOM`
-        bytes in front of `start`. False when the datagrams could not be sent.
+        bytes in front of `start`. False when the datagrams could not be sent: the core then tries its handshakes and
+        probes again soon, or another transport.
         """
         ...
 
