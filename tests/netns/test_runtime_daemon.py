@@ -232,7 +232,7 @@ def test_the_mtu_follows_the_link(lab, hub_host):
     start_hub(hub_host)
     node = Tunnel.node(host, HUB, "10.77.0.2/24", key=KEY)
     status = node.wait_up()
-    assert status["tun"]["mtu"] == 1400 - 20 - 8 - 28 - 11
+    assert status["tun"]["mtu"] == 1400 - 20 - 8 - 28 - 11 - 10
     node.program.wait_for("mtu: lowered from 1400 to 1333")
 
 
