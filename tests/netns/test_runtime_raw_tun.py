@@ -180,6 +180,30 @@ def test_the_name_of_the_device_is_taken(hosts, open_port):
     assert hosts[0].traces() == before
 
 
+def test_a_start_that_fails_half_way_takes_everything_back(hosts, open_port, monkeypatch):
+    before = hosts[0].traces()
+    change = HostChanges.change_setting
+
+    def fail_at_the_last(self: HostChanges, name: str, value: str) -> None:
+        if "tun0-tcp" in name:
+            raise HostError("no more")
+        change(self, name, value)
+
+    monkeypatch.setattr(HostChanges, "change_setting", fail_at_the_last)
+    undone = []
+    monkeypatch.setattr(HostChanges, "close", lambda _: undone.append(hosts[0].traces()))  # it goes on without the port
+    with pytest.raises(HostError, match="no more"):
+        open_port(hosts[0], "0.0.0.0", 9000)
+    now = undone[0] if undone else hosts[0].traces()
+    assert now["settings"] == before["settings"]
+    assert now["links"] == before["links"]
+    assert not any("chain" in line for line in now["nft"])
+    monkeypatch.undo()
+    with inside(hosts[0]):
+        HostChanges(hosts[0].folder, "tun0", pytest.fail)
+    assert hosts[0].traces() == before
+
+
 def test_a_long_name_has_room_for_a_second_device(hosts, open_port):
     open_port(hosts[0], "0.0.0.0", 9000, device="fifteen-letters")
     assert "fifteen-let-tcp" in hosts[0].run("ip", "link").stdout

@@ -300,6 +300,32 @@ def test_after_the_end_there_are_no_orders(net):
     assert not node.outbox
 
 
+def test_what_strangers_repeat_and_spoil_moves_nobody(make_net):
+    """Everything that was ever sent, again or with flipped bits, by any transport, from anywhere, while it moves."""
+    for seed in range(4):
+        net = make_net(seed)
+        hub, node, peer = joined(net)
+        random = net.random
+        for turn in range(60):
+            net.shut = {way for way in (UDP, TCP, TLS) if turn % 20 > 5 and random.random() < 0.4}
+            talk(net, node, hub, 1.0)
+            for *_, data in random.choices(net.log, k=10):
+                spoiled = bytearray(data)
+                if random.random() < 0.7:
+                    spoiled[random.randrange(len(spoiled))] ^= 1 << random.randrange(8)
+                target, flow = random.choice((hub, node)), random.choice((HUB, node.flow, ELSEWHERE))
+                net.inject(target, flow, bytes(spoiled), random.choice((UDP, TCP, TLS)))
+        net.shut = set()
+        talk(net, node, hub, 20)
+        assert node.state == "up"
+        assert peer.path.transport == node.hub.path.transport
+        assert (peer.path.flow, node.hub.path.flow) == (node.flow, HUB)
+        assert len(hub.texts("node-joined")) == 1, seed
+        for host in (hub, node):
+            assert len(host.control._ctx.timers._deadlines) <= 3 * len(Timer)
+            assert len(host.control._ctx.attempts) == 0
+
+
 # -------------------------------------------------------------------- what a candidate remembers
 
 

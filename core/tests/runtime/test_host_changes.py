@@ -64,6 +64,40 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     return machine
 
 
+def test_forwarding_can_end_before_the_rest(machine):
+    changes = machine.start()
+    changes.add_rules([RULE])
+    changes.forward(WAY)
+    changes.change_setting(FORWARDING, "1")
+    changes.stop_forwarding()
+    assert machine.forwarding == "0"
+    assert machine.tables == {"ltunnel_tun0": ([RULE], None)}
+    changes.close()
+    assert machine.tables == {}
+
+
+def test_forwarding_that_cannot_end_is_said(machine):
+    changes = machine.start()
+    changes.forward(WAY)
+    machine.broken = True
+    changes.stop_forwarding()
+    assert machine.complaints == ["cannot end forwarding: nft is broken"]
+    machine.broken = False
+    changes.close()
+    assert machine.tables == {}
+
+
+def test_a_change_is_noted_before_it_is_made(machine, monkeypatch):
+    changes = machine.start()
+    monkeypatch.setattr(host_changes, "load_table", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        changes.add_rules([RULE])
+    assert json.loads(machine.note.read_text()) == {"boot": "one", "table": True, "settings": []}
+    changes.change_setting(FORWARDING, "1")
+    assert json.loads(machine.note.read_text())["settings"] == [[FORWARDING, "0", "1"]]
+    assert list(machine.run.iterdir()) == [machine.note]
+
+
 def test_who_asks_for_nothing_needs_no_nft(machine):
     changes = machine.start()
     changes.add_rules([])
@@ -177,7 +211,7 @@ def test_what_cannot_be_undone_is_said_and_tried_at_the_next_start(machine):
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", "7", '{"boot": "one"}', '{"boot": "one", "table": false, "settings": [1]}', "\xff"]
 )
-def test_a_note_that_was_being_written_at_the_crash_costs_a_look_for_the_table(machine, text):
+def test_a_damaged_note_costs_a_look_for_the_table(machine, text):
     changes = machine.start()
     changes.add_rules([RULE])
     machine.note.write_bytes(text.encode("latin-1"))

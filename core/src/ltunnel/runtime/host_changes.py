@@ -40,20 +40,30 @@ class HostChanges:
         self._rules: list[HostRule] = []
         self._forwarding: Forwarding | None = None
         self._settings: dict[str, tuple[str, str]] = {}
+        self._has_table = False
         self._undo_leftovers()
 
     def add_rules(self, rules: Sequence[HostRule]) -> None:
         """Put further rules in force. Raises `HostError`; those of before then still hold."""
         if rules:
-            self._write_note(with_table=True)
-            load_table(self._table, [*self._rules, *rules], self._forwarding)
+            self._load([*self._rules, *rules], self._forwarding)
             self._rules += rules
 
     def forward(self, forwarding: Forwarding) -> None:
         """Put forwarding in force, in the place of what was before. Raises `HostError`."""
-        self._write_note(with_table=True)
-        load_table(self._table, self._rules, forwarding)
+        self._load(self._rules, forwarding)
         self._forwarding = forwarding
+
+    def stop_forwarding(self) -> None:
+        """Undo settings and forwarding; rules stay."""
+        self._put_back(self._settings)
+        self._settings.clear()
+        if self._forwarding is not None:
+            self._forwarding = None
+            try:
+                self._load(self._rules, None)
+            except HostError as error:
+                self.complain(f"cannot end forwarding: {error}")
 
     def setting(self, name: str) -> str | None:
         """Return the value of a kernel setting (``net/ipv4/conf/eth0/forwarding``), None if there is none."""
@@ -67,7 +77,7 @@ class HostChanges:
         if before is None:
             raise HostError(f"this kernel has no setting {name.replace('/', '.')}")
         self._settings.setdefault(name, (before, value))
-        self._write_note(with_table=bool(self._rules or self._forwarding))
+        self._write_note(with_table=self._has_table)
         try:
             (_SETTINGS / name).write_text(value, encoding="ascii")
         except OSError as error:
@@ -75,10 +85,16 @@ class HostChanges:
 
     def close(self) -> None:
         """Undo everything."""
-        self._undo(self._settings, with_table=bool(self._rules or self._forwarding))
+        self._undo(self._settings, with_table=self._has_table)
         self._rules.clear()
         self._forwarding = None
         self._settings.clear()
+        self._has_table = False
+
+    def _load(self, rules: Sequence[HostRule], forwarding: Forwarding | None) -> None:
+        self._write_note(with_table=True)
+        load_table(self._table, rules, forwarding)
+        self._has_table = True
 
     def _undo_leftovers(self) -> None:
         """Undo what a crashed node with this device has left."""
@@ -97,16 +113,11 @@ class HostChanges:
             return settings, bool(note["table"])
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, TypeError, LookupError):  # it was being written when the crash came
+        except (OSError, ValueError, TypeError, LookupError):  # damaged: the table has a name that is known
             return {}, True
 
     def _undo(self, settings: dict[str, tuple[str, str]], *, with_table: bool) -> None:
-        for name, (before, ours) in reversed(settings.items()):
-            if _read(name) == ours:  # gone with its device, or somebody else's by now
-                try:
-                    (_SETTINGS / name).write_text(before, encoding="ascii")
-                except OSError as error:
-                    self.complain(f"cannot set {name.replace('/', '.')} back to {before}: {error.strerror}")
+        self._put_back(settings)
         if with_table:
             try:
                 delete_table(self._table)
@@ -116,11 +127,21 @@ class HostChanges:
         with contextlib.suppress(OSError):
             self._note.unlink(missing_ok=True)
 
+    def _put_back(self, settings: dict[str, tuple[str, str]]) -> None:
+        for name, (before, ours) in reversed(settings.items()):
+            if _read(name) == ours:  # gone with its device, or somebody else's by now
+                try:
+                    (_SETTINGS / name).write_text(before, encoding="ascii")
+                except OSError as error:
+                    self.complain(f"cannot set {name.replace('/', '.')} back to {before}: {error.strerror}")
+
     def _write_note(self, *, with_table: bool) -> None:
         settings = [(name, before, ours) for name, (before, ours) in self._settings.items()]
         note = {"boot": _boot(), "table": with_table, "settings": settings}
+        new = self._note.with_name(f"{self._note.name}.new")
         try:
-            self._note.write_text(json.dumps(note), encoding="ascii")
+            new.write_text(json.dumps(note), encoding="ascii")
+            new.replace(self._note)
         except OSError as error:
             raise HostError(f"cannot write {self._note}: {error.strerror}") from None
 

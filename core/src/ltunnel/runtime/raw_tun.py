@@ -80,8 +80,9 @@ class RoutedPort:
             self._fd = self._device.fileno()
             if not self._device.offload:
                 raise HostError("backend tun needs TUN devices with offloads, which this kernel has not got")
-            self._ignored = {"lo", host.device, self._device.name}
+            self._ignored = {"lo", host.device}
             self._configure()
+            stack.callback(host.stop_forwarding)
             self._forward()
             self._epoll = stack.enter_context(select.epoll())
             self._joiner = stack.enter_context(contextlib.closing(Joiner()))
@@ -179,13 +180,19 @@ class RoutedPort:
         configure_tun(self._device.name, mtu=_MTU, queue=_QUEUE, addresses=addresses, gso_max_size=_LARGEST_PACKET)
 
     def _forward(self) -> None:
-        """Let the kernel forward between the device and all others that there are now. Raises `HostError`."""
+        """Let the kernel forward between the device and all others that there are now. Raises `HostError`.
+
+        The rules come first, so that no interface forwards anything else for a moment.
+        """
         self._seen = set(socket.if_nameindex())
+        settings = []
         for version in self._versions:
-            self._open(version, self._device.name)
-            for _, name in self._seen:
-                if name not in self._ignored and self._open(version, name) and name not in self._opened[version]:
-                    self._opened[version].append(name)
+            for _, name in sorted(self._seen):
+                setting = self._closed(version, name)
+                if setting is not None and name not in self._ignored:
+                    settings.append(setting)
+                    if name != self._device.name and name not in self._opened[version]:
+                        self._opened[version].append(name)
         self._host.forward(
             Forwarding(
                 device=self._device.name,
@@ -195,18 +202,17 @@ class RoutedPort:
                 opened={version: tuple(names) for version, names in self._opened.items()},
             )
         )
+        for setting in settings:
+            self._host.change_setting(setting, "1")
 
-    def _open(self, version: int, name: str) -> bool:
-        """Let a device forward. False if it did, or is gone."""
+    def _closed(self, version: int, name: str) -> str | None:
+        """Return the setting with which a device would forward; None if it does, or is gone."""
         setting = f"net/ipv{version}/conf/{name}/forwarding"
         if version == 6:
             if self._host.setting("net/ipv6/conf/all/forwarding") == "1":
-                return False
+                return None
             setting = f"net/ipv6/conf/{name}/force_forwarding"
-        if self._host.setting(setting) != "0":
-            return False
-        self._host.change_setting(setting, "1")
-        return True
+        return setting if self._host.setting(setting) == "0" else None
 
     # ---------------------------------------------------------------- what is known of the network
 
