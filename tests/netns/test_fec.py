@@ -63,7 +63,7 @@ def test_pings_in_latency_mode(lab: Lab) -> None:
 
 
 def test_parity_comes_with_losses_and_goes_with_them(lab: Lab) -> None:
-    network = lossy(lab, 0)
+    network = lossy(lab, 0, "-fec-mode", "auto")
     node, hub = network.nodes[0], network.hub
     server = traffic.serve(hub.host)
     options = ["--udp", "--length", "1200", "--bitrate", "5M", "--time", "60"]

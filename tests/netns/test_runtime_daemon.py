@@ -233,7 +233,7 @@ def test_the_mtu_follows_the_link(lab, hub_host):
     node = Tunnel.node(host, HUB, "10.77.0.2/24", key=KEY)
     status = node.wait_up()
     assert status["tun"]["mtu"] == 1400 - 20 - 8 - 28 - 11 - 10
-    node.program.wait_for("mtu: lowered from 1400 to 1333")
+    node.program.wait_for("mtu: lowered from 1400 to 1323")
 
 
 def test_a_device_that_is_taken_away_ends_it_with_a_word(hub_host):
