@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections import deque
-
 from ltunnel.constants import MAX_DATAGRAM, MAX_ROWS
 from ltunnel.plugin import Buffer, Endpoint, PortKind, PortSpec
-from ltunnel.testing.datagrams import Packet, SimEndpoint, canonical, version_of
+from ltunnel.testing.datagrams import SimEndpoint, canonical, version_of
 from ltunnel.testing.host import Host
+from ltunnel.testing.inbox import Inbox
 
 _MAPPED = "::ffff:"
 _RECEIVE_ROOM = 65_536
 
 
-class SimUdpPort:
+class SimUdpPort(Inbox):
     """`ltunnel.plugin.Port` over a simulated host.
 
     With `gro`, `recv` joins waiting datagrams of one source as UDP_GRO does: equal lengths, the last may be shorter, at
@@ -26,19 +25,13 @@ class SimUdpPort:
     ) -> None:
         if spec.kind is not PortKind.UDP:
             raise ValueError(f"the simulator has UDP ports, not {spec.kind.value} ports")
-        self.host = host
+        super().__init__(host, buffer)
         self.gro = gro
         self.gro_limit = gro_limit
-        self.buffer = buffer
         self.sent = 0
         """Datagrams that left."""
         self.refused = 0
         """Datagrams for which there was no way out."""
-        self.received = 0
-        self.overflowed = 0
-        """Datagrams that found the buffer full."""
-        self._queue: deque[Packet] = deque()
-        self._queued_bytes = 0
         self._version = version_of(spec.host)
         self._dual = spec.dual_stack and self._version == 6
         address = canonical(spec.host)
@@ -92,33 +85,6 @@ class SimUdpPort:
         data = b"".join(parts)
         buf[pos : pos + len(data)] = data
         return pos, pos + len(data), size, self._endpoint(first.source)
-
-    def deliver(self, packet: Packet) -> bool:
-        """Take a packet from the host's interfaces; False when the buffer is full."""
-        if self._queued_bytes + packet.size > self.buffer:
-            self.overflowed += 1
-            return False
-        self._queue.append(packet)
-        self._queued_bytes += packet.size
-        self.received += 1
-        self.host.network.ready[self] = None
-        return True
-
-    def close(self) -> None:
-        """Give the port back; what waits in it is lost."""
-        self.host.unbind(self)
-        self.host.network.ready.pop(self, None)
-        self._queue.clear()
-
-    @property
-    def pending(self) -> int:
-        """Datagrams that wait."""
-        return len(self._queue)
-
-    def _take(self) -> Packet:
-        packet = self._queue.popleft()
-        self._queued_bytes -= packet.size
-        return packet
 
     def _endpoint(self, address: SimEndpoint) -> Endpoint:
         """Write an address as `socket` does for this family."""

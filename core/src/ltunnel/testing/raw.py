@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from ipaddress import ip_address
 
@@ -10,6 +9,7 @@ from ltunnel.constants import MAX_ROWS
 from ltunnel.plugin import Buffer, Endpoint, PortKind, PortSpec
 from ltunnel.testing.datagrams import TCP, Packet, canonical, version_of
 from ltunnel.testing.host import Host
+from ltunnel.testing.inbox import Inbox
 from ltunnel.testing.offload import NEEDS_CHECKSUM, GsoType, VirtioHeader, complete, refusal
 from ltunnel.testing.packets import ACK, FIN, PSH
 from ltunnel.testing.segments import Fields, Segment, fields_of, from_ip, make_payload, to_ip
@@ -23,7 +23,7 @@ _LARGEST = 65_535
 _MERGEABLE = ACK | PSH | FIN
 
 
-class SimRawPort:
+class SimRawPort(Inbox):
     """`ltunnel.plugin.RawPort` for TCP over a simulated host.
 
     What a transport must not hand over (a wrong checksum, length, offload header or source) is a ValueError. With
@@ -41,20 +41,14 @@ class SimRawPort:
         count = spec.extra.get("numbers", 1)
         if count < 1 or (spec.port and count > 1):
             raise ValueError(f"{count} numbers for port {spec.port}")
-        self.host = host
+        super().__init__(host, buffer)
         self.gro = gro
         self.gro_limit = gro_limit
-        self.buffer = buffer
         self.mtu = mtu
         self.sent = 0
         """Segments that left."""
         self.refused = 0
         """Packets for which there was no way out."""
-        self.received = 0
-        self.overflowed = 0
-        """Segments that found the buffer full."""
-        self._queue: deque[Packet] = deque()
-        self._queued_bytes = 0
         self._version = version_of(spec.host)
         self._dual = spec.dual_stack and self._version == 6
         address = canonical(spec.host)
@@ -115,35 +109,8 @@ class SimRawPort:
             end = pos + 56
         return pos, end, seg, (first.source[0],)
 
-    def deliver(self, packet: Packet) -> bool:
-        """Take a packet from the host's interfaces; False when the buffer is full."""
-        if self._queued_bytes + packet.size > self.buffer:
-            self.overflowed += 1
-            return False
-        self._queue.append(packet)
-        self._queued_bytes += packet.size
-        self.received += 1
-        self.host.network.ready[self] = None
-        return True
-
-    def close(self) -> None:
-        """Give the numbers back; what waits is lost."""
-        self.host.unbind(self)
-        self.host.network.ready.pop(self, None)
-        self._queue.clear()
-
-    @property
-    def pending(self) -> int:
-        """Segments that wait."""
-        return len(self._queue)
-
     def _serves(self, host: str) -> bool:
         return self._dual or version_of(host) == self._version
-
-    def _take(self) -> Packet:
-        packet = self._queue.popleft()
-        self._queued_bytes -= packet.size
-        return packet
 
     def _check(self, header: VirtioHeader, packet: bytes, seg: int) -> None:
         """Raise ValueError for a packet that no kernel would send as it was meant."""
