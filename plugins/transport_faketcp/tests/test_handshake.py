@@ -58,7 +58,8 @@ def test_a_forged_answer_opens_nothing(make_wall):
         assert wall.node.ports[0].deliver(packet)
         wall.run(0.01)
         assert flow.state is State.OPENING
-    assert wall.node.transport.counts.implausible == 4
+    assert wall.node.transport.drops["implausible"] == 4
+    assert wall.node.transport.tallies["connections"] == 0
 
 
 @pytest.mark.parametrize("lost", [1, 2])
@@ -136,6 +137,7 @@ def test_state_loss_at_the_firewall(make_wall):
     new = [there for there, data in wall.hub.inbox if data == b"back again"][-1]
     assert new is not back
     assert new.remote[1] != back.remote[1]
+    assert wall.node.transport.tallies == {"connections": 2, "connections lost": 1, "resets seen": 0}
     wall.hub.send(new, [b"and forth"], wall.now)
     wall.run(0.2)
     assert wall.node.inbox[-1] == (flow, b"and forth"), "the core's flow is the same"
@@ -178,7 +180,7 @@ def test_resets_from_the_path_are_not_obeyed(make_wall, flags, down):
     wall.inject(Fields(sender.sent, sender.received, flags, 0, b"", b""), down=down)
     assert wall.run(0.1, lambda: receiver.state is not State.OPEN)
     assert receiver.state is State.DOUBTED
-    assert end.counts.hints == 1
+    assert end.tallies == {"connections": 1, "connections lost": 0, "resets seen": 1}
     wall.run(0.3)
     assert receiver.state is State.OPEN
     for _ in range(40):

@@ -76,6 +76,7 @@ class Answerer(Side):
         head = Head(own, far, own_port, far_port, timed=agreed.clock is not None, ident=known.ident, label=known.label)
         flow.establish(head, agreed, first=ack - 1 & MASK, far=seq, window=window, now=now)
         self._flows[key] = flow
+        self._counts.connections += 1
         self._timers.plan(flow, now + LOOK)
         return flow
 

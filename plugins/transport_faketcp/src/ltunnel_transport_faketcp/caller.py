@@ -70,6 +70,7 @@ class Caller(Side):
             head = Head(own, far, own_port, far_port, timed=timed, ident=ident, label=known.label)
             flow.establish(head, agreed, first=flow.first, far=seq + 1 & MASK, window=window, now=now)
             flow.state = move(State.OPENING, Cause.ANSWERED)
+            self._counts.connections += 1
             self._line.acknowledge(flow, now)
             self._timers.plan(flow, now + LOOK)
         else:

@@ -1,4 +1,4 @@
-"""What was dropped, and why."""
+"""What was dropped, and why; what became of connections."""
 
 from dataclasses import dataclass
 
@@ -21,3 +21,19 @@ class Counts:
     """Batches of the core for a flow without a connection."""
     window_full: int = 0
     """Batches of the core for which the far end's window had no room."""
+    connections: int = 0
+    """Connections that were made."""
+    lost: int = 0
+    """Of these, given up because nothing came any more."""
+
+    def drops(self) -> dict[str, int]:
+        """Return what was dropped, in the operator's words, without what never was."""
+        counted = {
+            "malformed": self.malformed, "stray": self.strays, "implausible": self.implausible, "refused": self.refused,
+            "not open": self.not_open, "window full": self.window_full,
+        }  # fmt: skip
+        return {word: number for word, number in counted.items() if number}
+
+    def tallies(self) -> dict[str, int]:
+        """Return what else happened."""
+        return {"connections": self.connections, "connections lost": self.lost, "resets seen": self.hints}

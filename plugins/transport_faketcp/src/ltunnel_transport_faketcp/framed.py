@@ -67,8 +67,8 @@ class FramedTransport:
     def __init__(self, port: Port) -> None:
         self.ports: Sequence[Port] = (port,)
         self.prefix = HEADER
-        self.plain = 0
-        """Datagrams dropped because they had no header."""
+        self.drops: dict[str, int] = {}
+        """Datagrams dropped, by reason."""
         self._port_send = port.send
         self._port_recv = port.recv
         self._number = int(port.local[1])
@@ -107,7 +107,7 @@ class FramedTransport:
         if end - start > seg:
             end = self._sift(buf, start, end, seg)
         elif not is_framed(buf[start:end]):
-            self.plain += 1
+            self._drop_plain(1)
             return source, start, start, 0
         numbers = self._flows.get(source)
         if numbers is not None and end > start:
@@ -142,6 +142,9 @@ class FramedTransport:
         numbers = self._flows[flow] = _Numbers(int.from_bytes(digest[:4], "big"), int.from_bytes(digest[4:], "big"))
         return numbers
 
+    def _drop_plain(self, count: int) -> None:
+        self.drops["no header"] = self.drops.get("no header", 0) + count
+
     def _sift(self, buf: Buffer, start: int, end: int, seg: int) -> int:
         """Move the datagrams that have a header to the front; return where they end."""
         count, rest = divmod(end - start, seg)
@@ -154,7 +157,7 @@ class FramedTransport:
         missing = count - int(good.sum()) + (rest > 0 and not keeps_rest)
         if not missing:
             return end
-        self.plain += missing
+        self._drop_plain(missing)
         at = start
         for i in np.flatnonzero(good).tolist():
             where = start + i * seg

@@ -98,6 +98,7 @@ class Side(ABC):
                 return flow.waiting + ASK_AFTER
             flow.patience = self.patience
         if now >= flow.waiting + flow.patience or self._is_cut_off(flow):
+            self._counts.lost += 1
             return self._give_up(flow, now)
         self._ask(flow, now)
         return now + (ASK_HINTED if flow.patience < self.patience else ASK_AFTER)

@@ -47,6 +47,16 @@ class FakeTcpTransport:
         self._timers = Timers()
         self._side: Side = (Answerer if listen else Caller)(port, self._flows, self._line, self._timers, self.counts)
 
+    @property
+    def drops(self) -> dict[str, int]:
+        """What was dropped, by reason."""
+        return self.counts.drops()
+
+    @property
+    def tallies(self) -> dict[str, int]:
+        """What became of connections."""
+        return self.counts.tallies()
+
     def connect(self, remote: Address, now: float) -> Flow:
         """Return the flow to `remote`, which begins to open if it is new."""
         return self._side.connect(remote, now)
