@@ -164,6 +164,22 @@ def test_sockets_reasons(guide):
 
 
 @pytest.mark.parametrize("plugin", [ltunnel_transport_faketcp, ltunnel_transport_tls])
+def test_what_transports_count(plugin, guide):
+    """Every reason and name that stands in a transport's source, and no other."""
+    counted = set()
+    for path in Path(plugin.__file__).parent.glob("*.py"):
+        source = path.read_text()
+        counted |= set(re.findall(r"\"([a-z ]+)\": self\.\w+", source))
+        counted |= set(re.findall(r"self\.drops\[\"([\w ]+)\"\] =", source))
+        counted |= set(re.findall(r"self\._(?:drop|lose)\((?:\w+, now, )?\"([\w ]+)\"", source))
+        counted |= set(re.findall(r"self\.tallies = {\"([\w ]+)\"", source))
+        counted |= set(re.findall(r"self\.ended = \"([^\"]+)\"", source))
+    (row,) = [row for row in guide.section("Status").rows("transport") if plugin.__name__.endswith(row[0].strip("`"))]
+    assert counted
+    assert counted == set(re.findall(r"`([^`]+)`", " ".join(row[1:]))) - {"udp"}
+
+
+@pytest.mark.parametrize("plugin", [ltunnel_transport_faketcp, ltunnel_transport_tls])
 def test_options_of_transports(plugin, guide):
     """Every option with its default, and every choice and bound."""
     name = plugin.ltunnel_plugin_info().name

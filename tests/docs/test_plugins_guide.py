@@ -77,7 +77,8 @@ def test_hooks_and_descriptors_are_described(document):
     for kind in Kind:
         assert f"## {kind.hook}\n" in text
         assert f"`{kind.descriptor.__name__}`" in text
-    for word in ("wire_name", "overhead", "needs_root", "reliable", "key_size", "secure", "prefix"):
+    words = "wire_name overhead needs_root reliable key_size secure prefix drops tallies notices"
+    for word in words.split():
         assert f"`{word}`" in text
     assert f"now {API_VERSION}" in text
     described = document("docs/plugins.md").section("ltunnel_transport").words("field")

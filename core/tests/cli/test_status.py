@@ -87,6 +87,14 @@ def test_the_view_shows_what_matters() -> None:
     assert any("fd00::2" in line for line in lines)
 
 
+def test_the_view_shows_what_transports_count() -> None:
+    faketcp = {"name": "transport_faketcp", "tallies": {"connections": 2, "resets seen": 1}, "drops": {"stray": 7}}
+    silent = {"name": "transport_udp", "tallies": {}, "drops": {}}
+    lines = [line.rstrip() for line in _text({**ANSWER, "transports": [silent, faketcp]}).splitlines()]
+    assert "transport_faketcp: connections 2, resets seen 1, dropped stray 7" in lines
+    assert not any(line.startswith("transport_udp") for line in lines)
+
+
 def test_the_view_of_a_node_in_trouble() -> None:
     text = _text({
         **ANSWER, "role": "node", "state": "denied", "reason": "10.0.0.2 belongs to another key", "encrypted": False,

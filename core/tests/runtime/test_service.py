@@ -77,7 +77,7 @@ class FakeNode:
         self.calls.append("timeout")
         self.timeout = None
 
-    def take_events(self) -> list[Event]:
+    def take_events(self, now: float) -> list[Event]:
         taken, self.events = self.events, []
         return taken
 

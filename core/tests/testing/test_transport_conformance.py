@@ -189,6 +189,28 @@ class ChokesOnGarbage(Bare):
         return source, start, end, seg
 
 
+class QuotesStrangers(Bare):
+    def __init__(self, ports):
+        super().__init__(ports)
+        self.drops = {}
+
+    def receive(self, port, buf, pos, now):
+        source, start, end, seg = super().receive(port, buf, pos, now)
+        self.drops[bytes(buf[start:end]).decode("latin-1")] = 1
+        return source, start, end, seg
+
+
+class SaysMuch(Bare):
+    def __init__(self, ports):
+        super().__init__(ports)
+        self.notices = []
+
+    def receive(self, port, buf, pos, now):
+        got = super().receive(port, buf, pos, now)
+        self.notices.append("something came")
+        return got
+
+
 class StuckTimer(Bare):
     def next_timeout(self):
         return 0.5
@@ -255,7 +277,8 @@ def test_good_transports_pass(failures: Callable[..., set[str]]):
 @pytest.mark.parametrize(("transport", "found_by"), [
     (LosesBoundaries, "test_boundaries"), (ClobbersPayload, "test_boundaries"),
     (ClobbersBeyondHeadroom, "test_boundaries"), (SaysNothing, "test_boundaries"), (KeepsViews, "test_boundaries"),
-    (NeverBlocks, "test_empty_ports_say_so"), (ChokesOnGarbage, "test_garbage"), (StuckTimer, "test_timers"),
+    (NeverBlocks, "test_empty_ports_say_so"), (ChokesOnGarbage, "test_garbage"),
+    (QuotesStrangers, "test_garbage"), (SaysMuch, "test_garbage"), (StuckTimer, "test_timers"),
     (ClosesOnce, "test_close"), (OneFlow, "test_flows"), (WritesInFront, "test_receives_at_any_place"),
     (WritesPrefixesInside, "test_boundaries"), (Padded, "test_boundaries"), (Framed, "test_overhead_is_what_it_says"),
 ])  # fmt: skip

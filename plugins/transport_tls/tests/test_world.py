@@ -58,3 +58,19 @@ def test_a_hub_that_starts_again(world):
     hub.restart()
     world.run(20)
     assert world.ping(a, hub) is not None
+
+
+def test_a_node_says_why_it_does_not_trust_its_hub(files):
+    """In the log once a minute, however often it tries; in the status with numbers."""
+    options = {"transport_tls": files.hub | {"pin": "ab" * 32}}
+    world = World({"transport_tls": ltunnel_transport()}, ltunnel_cipher(), seed=1, options=options)
+    hub, node = world.add_hub(), world.add_node("a")
+    world.start()
+    world.run(50)
+    reason = "the server's certificate has none of the pinned fingerprints"
+    notices = [event for _, event in node.events if event.name == "transport-notice"]
+    assert [event.text for event in notices] == [f"transport_tls: TLS connection to 203.0.113.1:9000: {reason}"]
+    (counted,) = node.status()["transports"]
+    assert counted["drops"][reason] == counted["tallies"]["connections"] > 3
+    (there,) = hub.status()["transports"]
+    assert there["tallies"]["connections"] == counted["tallies"]["connections"]

@@ -19,6 +19,9 @@ _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 def view(answer: Mapping[str, Any]) -> RenderableType:
     """Return a few lines about the node and a table of its peers."""
     lines = [_title(answer), _stack(answer), _device(answer.get("tun") or {}), _traffic(answer)]
+    lines += (
+        _transport(entry) for entry in answer.get("transports") or () if entry.get("tallies") or entry.get("drops")
+    )
     if answer.get("reason"):
         lines.append(Text(printable(str(answer["reason"])), style="red"))
     lines += (Text(printable(str(warning)), style="yellow") for warning in answer.get("warnings") or ())
@@ -62,6 +65,13 @@ def _traffic(answer: Mapping[str, Any]) -> Text:
     counters = answer.get("counters") or {}
     dropped = _drops(answer.get("drops"))
     return Text(f"{_amounts(counters)}, dropped {dropped}" if dropped else _amounts(counters))
+
+
+def _transport(entry: Mapping[str, Any]) -> Text:
+    """Say what a transport has counted itself."""
+    dropped = _drops(entry.get("drops"))
+    parts = [_drops(entry.get("tallies")), f"dropped {dropped}" if dropped else ""]
+    return Text(f"{_word(entry, 'name')}: {', '.join(filter(None, parts))}")
 
 
 def _amounts(counters: Mapping[str, Any]) -> str:

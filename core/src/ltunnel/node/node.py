@@ -25,6 +25,7 @@ from ltunnel.data.outbound import Outbound
 from ltunnel.data.refuse import Refusals
 from ltunnel.data.reports import LEAST, Reporter
 from ltunnel.data.virtio import TunPort
+from ltunnel.node.accounts import Notices
 from ltunnel.node.fec import REPORT_AT, NodeFec
 from ltunnel.node.status import status
 from ltunnel.plugin import Address, Flow, Port, Transport
@@ -51,6 +52,7 @@ class Node:
         self.settings = settings
         self.transport_names = tuple(name for name, _ in transports)
         self._transports = tuple(transport for _, transport in transports)
+        self._notices = [Notices(name, transport) for name, transport in transports]
         self.control = Control(
             settings, random=random, now=now, wall_offset=wall_offset, bindings=bindings, pins=pins,
             describe=lambda transport, flow: self._transports[transport].describe(flow),
@@ -127,9 +129,11 @@ class Node:
         self.control.outbox.extend(self._reporter.take(now))
         self._send_messages(now)
 
-    def take_events(self) -> list[Event]:
+    def take_events(self, now: float) -> list[Event]:
         """Hand over what happened since the last call."""
         events = self.control.events
+        for notices in self._notices:
+            events.extend(notices.take(now))
         taken = list(events)
         events.clear()
         return taken

@@ -10,6 +10,7 @@ from ltunnel.control.candidates import Candidate
 from ltunnel.control.engine import Control
 from ltunnel.control.flows import describe_endpoint
 from ltunnel.control.settings import ControlSettings
+from ltunnel.node.accounts import describe_transports
 from ltunnel.plugin import Transport
 from ltunnel.session import Drop, Peer, Stats
 
@@ -30,6 +31,7 @@ def status(
         "reason": control.reason,
         "counters": _totals([control.stats, *(peer.stats for peer in control.peers.values())]),
         "drops": _drops(control.stats.drops),
+        "transports": describe_transports(list(zip(names, transports, strict=True))),
         "peers": peers,
     }
 

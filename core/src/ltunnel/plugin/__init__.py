@@ -30,7 +30,7 @@ from ltunnel.plugin.descriptors import (
 )
 from ltunnel.plugin.discovery import Candidate, CandidateKind, DiscoveryAgent, Probe, Signal, SignalKind
 from ltunnel.plugin.host import HostRule, HostRuleKind
-from ltunnel.plugin.interfaces import Aead, FecCode, Transport
+from ltunnel.plugin.interfaces import Aead, FecCode, TellingTransport, Transport
 from ltunnel.plugin.ports import (
     Address,
     Buffer,
@@ -88,6 +88,7 @@ __all__ = [
     "SignalKind",
     "StreamEvent",
     "StreamPort",
+    "TellingTransport",
     "Transport",
     "TransportContext",
     "TransportDescriptor",

@@ -1,10 +1,10 @@
-"""The objects that descriptors make for the data path: `Transport`, `Aead`, `FecCode`.
+"""The objects that descriptors make for the data path: `Transport` (`TellingTransport`), `Aead`, `FecCode`.
 
 All of them work on batches, raise nothing for what came from the network, and keep no reference to a buffer after the
 call returns.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from ltunnel.plugin.ports import Address, Buffer, Flow, Port
@@ -61,6 +61,24 @@ class Transport(Protocol):
     def handle_timeout(self, now: float) -> None:
         """Do what is due: retransmissions of its own handshake, acknowledgements, keepalives."""
         ...
+
+
+class TellingTransport(Transport, Protocol):
+    """What a transport may also have, for its operator. The core does without each of these by itself.
+
+    Words are for people, and the transport's own: nothing in them was chosen by the network, but for addresses.
+    """
+
+    drops: Mapping[str, int]
+    """What came to nothing, by reason, since the start: ``{"malformed": 3}``. Shown in the status; read when somebody
+    asks, so it may be made up then."""
+
+    tallies: Mapping[str, int]
+    """What else happened, by name, since the start: ``{"connections": 2}``. Read as `drops` is."""
+
+    notices: list[str]
+    """What the operator should hear, a line each, oldest first. The core empties the list and logs what was in it, with
+    the transport's name in front, the same text once a minute. Keep it short: nobody may read it for a while."""
 
 
 class Aead(Protocol):

@@ -227,7 +227,7 @@ class Service:
         self._take_events(now)
 
     def _take_events(self, now: float) -> None:
-        for event in self.node.take_events():
+        for event in self.node.take_events(now):
             self._log(event)
             if event.name in self._savers:
                 self._save(event.name, now)

@@ -185,7 +185,7 @@ class SimNode:
 
     def _take_events(self) -> None:
         assert self.node is not None
-        for event in self.node.take_events():
+        for event in self.node.take_events(self.world.now):
             self.events.append((self.world.now, event))
             if event.name == "bindings":
                 self.bindings = self.node.control.bindings

@@ -59,6 +59,8 @@ class TlsTransport:
         """What the operator should hear, a line each; who reads it empties it."""
         self.drops: dict[str, int] = {}
         """What came to nothing: connections by reason, datagrams without room ("queue full")."""
+        self.tallies = {"connections": 0}
+        """Connections begun or accepted."""
         self._port = cast(StreamPort, port)
         self._room = self._port.room
         self._connect = connect
@@ -206,6 +208,7 @@ class TlsTransport:
             if self._accept is None:
                 self._port.disconnect(connection)
                 return
+            self.tallies["connections"] += 1
             flow = self._flows[connection] = TlsFlow(self._port.describe(connection), now)
             flow.connection = connection
             flow.deadline = now + HANDSHAKE_TIME
@@ -227,6 +230,7 @@ class TlsTransport:
         assert self._connect is not None  # noqa: S101  # only nodes have remotes
         assert flow.remote is not None  # noqa: S101
         flow.retry_at = None
+        self.tallies["connections"] += 1
         flow.connection = self._port.connect(flow.remote)
         self._flows[flow.connection] = flow
         flow.channel = self._connect()

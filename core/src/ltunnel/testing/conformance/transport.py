@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from ltunnel.constants import HEADROOM, MAX_DATAGRAM, MAX_ROWS
-from ltunnel.plugin import Port, PortKind, PortSpec, TransportContext, TransportDescriptor
+from ltunnel.plugin import Port, PortKind, PortSpec, Transport, TransportContext, TransportDescriptor
 from ltunnel.testing.conformance.base import DescriptorConformance
 from ltunnel.testing.conformance.lab import Lab
 from ltunnel.testing.datagrams import TCP, UDP
@@ -258,6 +258,8 @@ class TransportConformance(DescriptorConformance):
             lab.run(1.0)
             assert (back, b"still") in lab.hub.inbox
             assert (flow, b"there") in lab.node.inbox
+            for end in lab.ends:
+                _check_what_it_tells(end.transport)
 
     def test_unreachable_does_not_raise(self) -> None:
         """Nobody at the far end, or no way there: send says True or False, nothing more."""
@@ -268,3 +270,18 @@ class TransportConformance(DescriptorConformance):
             assert lab.node.transport.describe(flow)
             lab.run(20.0)
             lab.node.transport.close(flow, lab.now)
+
+
+def _check_what_it_tells(transport: Transport) -> None:
+    """See that what there is of `ltunnel.plugin.TellingTransport` has its form, and repeats nothing of the network."""
+    for attribute in ("drops", "tallies"):
+        for word, number in getattr(transport, attribute, {}).items():
+            assert isinstance(word, str), f"{attribute}: reasons are words"
+            assert word.isprintable()
+            assert len(word) <= 100, f"{attribute}: a reason is a few words"
+            assert isinstance(number, int), f"{attribute}: how often"
+            assert number >= 0
+    notices = getattr(transport, "notices", [])
+    assert isinstance(notices, list), "notices: the core empties the list"
+    assert len(notices) <= 100, "notices: keep what nobody reads short"
+    assert all(isinstance(text, str) and text.isprintable() for text in notices)
