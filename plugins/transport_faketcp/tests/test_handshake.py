@@ -67,10 +67,10 @@ def test_a_lost_syn_is_repeated(make_wall, lost):
     wall = make_wall()
     drop_first(wall, "up", SYN, lost)
     flow = wall.node.transport.connect(wall.lab.hub_address, wall.now)
-    wall.run(4.0)
+    wall.run(3.0)
     assert flow.state is State.OPEN
     syns = [(when, fields.seq) for when, _, fields in wall.tap.seen if fields.flags == SYN]
-    assert [round(when, 1) for when, _ in syns] == [0.0, 1.0, 3.0][: lost + 1]
+    assert [round(when, 1) for when, _ in syns] == [0.0, 1.0, 2.0][: lost + 1]
     assert len({seq for _, seq in syns}) == 1, "the same SYN"
     assert not wall.wall.invalid
 
@@ -119,8 +119,8 @@ def test_nobody_there_gets_a_new_port_every_five_seconds(make_wall):
     assert flow.state is State.OPENING
     used = [port for _, port in ports]
     assert set(used) == set(wall.node.ports[0].numbers)
-    assert [used[i : i + 3] for i in range(0, 36, 3)] == [[used[i]] * 3 for i in range(0, 36, 3)]
-    assert [round(ports[i][0]) for i in (0, 3, 6, 9)] == [0, 5, 10, 15]
+    assert [used[i : i + 5] for i in range(0, 60, 5)] == [[used[i]] * 5 for i in range(0, 60, 5)]
+    assert [round(ports[i][0]) for i in (0, 5, 10, 15)] == [0, 5, 10, 15]
 
 
 def test_state_loss_at_the_firewall(make_wall):

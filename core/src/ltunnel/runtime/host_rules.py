@@ -22,6 +22,8 @@ _TIMEOUT = 20.0
 _FIRST = -300  # before connection tracking
 _PREFIX = "ltunnel_"
 _IP = {4: "ip", 6: "ip6"}
+_OPENINGS = "2000/second burst 400 packets"
+"""SYNs that are passed on, each of which costs a place in connection tracking for a minute; a flood brings more."""
 _COMMENT = "ltunnel: these ports are its own"
 
 
@@ -95,6 +97,8 @@ def _forwarding(way: Forwarding) -> Iterator[str]:
     ports = ", ".join(map(str, way.numbers))
     ours = "fib daddr type local" if way.bound is None else f"{_IP[ip_address(way.bound).version]} daddr {way.bound}"
     inward, outward, passing = [], [], [f'iifname "{way.device}" ct state invalid drop']
+    too_many = f"tcp flags & (syn | ack) == syn limit rate over {_OPENINGS} drop"
+    openings = [f'iifname != "{way.device}" {ours} tcp dport {{ {ports} }} {too_many}']
     for version, host in way.inside.items():
         ip = _IP[version]
         inward.append(
@@ -104,6 +108,7 @@ def _forwarding(way: Forwarding) -> Iterator[str]:
         if way.opened[version]:
             devices = ", ".join(f'"{device}"' for device in way.opened[version])
             passing.append(f'meta nfproto ipv{version} iifname {{ {devices} }} oifname != "{way.device}" drop')
+    yield from _chain("openings", f"filter hook prerouting priority {_FIRST}", openings)
     yield from _chain("inward", "nat hook prerouting priority -100", inward)
     yield from _chain("outward", "nat hook postrouting priority 100", outward)
     yield from _chain("passing", f"filter hook forward priority {_FIRST}", passing)

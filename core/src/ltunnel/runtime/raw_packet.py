@@ -2,6 +2,7 @@
 
     send   route and neighbour ─► hop ─► Ethernet header in front ─► socket bound to the interface ─► cut by the device
     recv   any interface ─► filter (ours? whole?) ─► is it sent to one of our addresses? ─► joined, if GRO has not
+                              └─► asks for a connection: a socket of its own, of which a few are taken at a time
 
 What is received is a copy of what the kernel gets, before its firewall has seen it, and what is sent never meets that
 firewall. Sockets that receive are for IPv4 or IPv6 and for one length of link header, and not bound to an interface:
@@ -18,28 +19,28 @@ import select
 import socket
 from collections.abc import Callable, Sequence
 from struct import Struct
-from typing import NamedTuple
 
 from ltunnel.plugin import Buffer, Endpoint
-from ltunnel.runtime.raw_filter import NOTHING, Program, attach, wanted
+from ltunnel.runtime.raw_gate import Gate
+from ltunnel.runtime.raw_intake import (
+    ETHER_TYPE,
+    ETHERNET,
+    VNET_SIZE,
+    WITH_HEADER,
+    WITHOUT_HEADER,
+    Intake,
+    open_intakes,
+    open_packet,
+)
 from ltunnel.runtime.raw_join import ACK, Joiner
 from ltunnel.runtime.raw_netlink import FAILED, STALE, Link, Neighbour
 from ltunnel.runtime.raw_numbers import Numbers
 from ltunnel.runtime.raw_routes import Routes
 from ltunnel.runtime.udp import RECEIVE_BUFFER, set_buffers
 
-_SOL_PACKET = 263
-_PACKET_VNET_HDR = 15
-
-_ETHER_TYPE = {4: 0x0800, 6: 0x86DD}
-_ETHERNET = 14
-# linux/if_arp.h: Ethernet and loopback have the same header; tunnels and modems without one carry bare IP packets.
-_WITH_HEADER = (1, 772)
-_WITHOUT_HEADER = (0xFFFE, 519)
 _NO_NEIGHBOURS = 0x8 | 0x80  # IFF_LOOPBACK, IFF_NOARP
 
 _VNET = Struct("<BBHHHH")  # flags, gso_type, hdr_len, gso_size, csum_start, csum_offset
-_VNET_SIZE = _VNET.size
 _GSO_SIZE = Struct("<H")
 _GSO_SIZE_AT = 4
 
@@ -85,17 +86,6 @@ class _Hop:
         self.waiting: list[bytes] = []
 
 
-class _Intake(NamedTuple):
-    """A socket that receives, and where in what it brings packed source and destination and TCP's flags are."""
-
-    receive: Callable[[Buffer], int]
-    link: int
-    low: int
-    high: int
-    flags: int
-    fd: int
-
-
 _Place = tuple[int, bytes, int]
 """A neighbour: index of the interface, packed address, IP version of the packets."""
 
@@ -116,26 +106,25 @@ class PacketPort:
         self._neighbours: dict[_Place, _Hop] = {}
         self._sources: dict[bytes, Endpoint | None] = {}
         self._outlets: dict[tuple[int, int], socket.socket] = {}
-        self._intakes: dict[int, _Intake] = {}
-        self._left = _TURN
+        self._intakes: dict[int, Intake] = {}
+        self._left = self._granted = _TURN
         self._served = False
         with contextlib.ExitStack() as stack:
             stack.callback(numbers.close)
             self._routes = stack.enter_context(contextlib.closing(Routes(numbers.versions, numbers.bound)))
             self._epoll = stack.enter_context(select.epoll())
             self._joiner = stack.enter_context(contextlib.closing(Joiner()))
+            self._gate = stack.enter_context(contextlib.closing(Gate(self._epoll)))
             self._epoll.register(self._routes, select.EPOLLIN)
             self._epoll.register(self._joiner.flag, select.EPOLLIN)
-            for version in numbers.versions:
-                for link, hardware in ((_ETHERNET, _WITH_HEADER), (0, _WITHOUT_HEADER)):
-                    program = wanted(version, link, hardware, numbers.all)
-                    sock = stack.enter_context(_listen(_ETHER_TYPE[version], program, receive_buffer))
-                    self._epoll.register(sock, select.EPOLLIN)
-                    fd, ip = sock.fileno(), _VNET_SIZE + link
-                    low, high, flags = (ip + 12, ip + 20, ip + 33) if version == 4 else (ip + 8, ip + 40, ip + 53)
-                    self._intakes[fd] = _Intake(sock.recv_into, link, low, high, flags, fd)
+            for intake in open_intakes(stack, numbers.versions, numbers.all, receive_buffer):
+                self._intakes[intake.fd] = intake
+                if intake.openings:
+                    self._gate.add(intake.fd)
+                else:
+                    self._epoll.register(intake.fd, select.EPOLLIN)
             self._all = stack.pop_all()
-        self._intake = next(iter(self._intakes.values()))
+        self._usual = self._intake = next(iter(self._intakes.values()))
 
     def fileno(self) -> int:
         """Return the descriptor to poll."""
@@ -151,7 +140,7 @@ class PacketPort:
 
     def send(self, buf: Buffer, start: int, end: int, seg: int, to: Endpoint) -> bool:
         """Send one packet or super-packet; see `ltunnel.plugin.RawPort`."""
-        ip = start + _VNET_SIZE
+        ip = start + VNET_SIZE
         source = bytes(buf[ip + 12 : ip + 16] if buf[ip] < 0x50 else buf[ip + 8 : ip + 24])
         try:
             hop = self._hops[to, source]
@@ -172,7 +161,7 @@ class PacketPort:
             self._left -= 1
             if self._left <= 0 and not joiner.kept:  # what is kept came by the socket in use
                 self._look_around()
-            receive, link, low, high, flags, fd = self._intake
+            receive, link, low, high, flags, fd, _ = self._intake
             try:
                 size = joiner.take(buf, pos) if joiner.kept else receive(buf[pos:])
             except BlockingIOError:
@@ -195,7 +184,7 @@ class PacketPort:
                 start, end = pos + link, pos + size
                 seg = _GSO_SIZE.unpack_from(buf, pos + _GSO_SIZE_AT)[0]
                 if not seg and buf[pos + flags] == ACK:
-                    end, seg = joiner.join(fd, buf, pos, start + _VNET_SIZE, end)
+                    end, seg = joiner.join(fd, buf, pos, start + VNET_SIZE, end)
                 return start, end, seg, source
         raise BlockingIOError  # much that is only passing through here; the loop comes back
 
@@ -210,9 +199,9 @@ class PacketPort:
         try:
             hop = self._find_hop(str(to[0]), source)
         except OSError as error:
-            return self._refused(error, end - start - _VNET_SIZE, seg)
+            return self._refused(error, end - start - VNET_SIZE, seg)
         if hop is None:
-            self._drop("unreachable", _count(end - start - _VNET_SIZE, seg))
+            self._drop("unreachable", _count(end - start - VNET_SIZE, seg))
             return False
         if hop.heads is not None:
             if len(self._hops) >= _KEPT:
@@ -242,9 +231,9 @@ class PacketPort:
         return hop
 
     def _make_hop(self, link: Link, version: int) -> _Hop:
-        if link.hardware not in _WITH_HEADER + _WITHOUT_HEADER:
+        if link.hardware not in WITH_HEADER + WITHOUT_HEADER:
             raise OSError(errno.EPFNOSUPPORT, f"{link.name} has no Ethernet header")
-        return _Hop(self._outlet(link, version).send, _ETHERNET if link.hardware in _WITH_HEADER else 0)
+        return _Hop(self._outlet(link, version).send, ETHERNET if link.hardware in WITH_HEADER else 0)
 
     def _resolve(self, hop: _Hop, link: Link, key: _Place) -> None:
         """Find out the next machine's link-layer address, if the kernel knows it; send what waits for it."""
@@ -254,14 +243,14 @@ class PacketPort:
             address = link.address if link.flags & _NO_NEIGHBOURS else self._routes.neighbour(device, host)
             if address is None:
                 return
-            header = address + link.address + _ETHER_TYPE[version].to_bytes(2, "big")
-            if len(header) != _ETHERNET:
+            header = address + link.address + ETHER_TYPE[version].to_bytes(2, "big")
+            if len(header) != ETHERNET:
                 raise OSError(errno.EPFNOSUPPORT, f"{link.name} has no Ethernet addresses")
         hop.heads = heads = _Heads(link.mtu, header)
         waiting, hop.waiting = hop.waiting, []
         for packet in waiting:
             with contextlib.suppress(OSError):
-                hop.send(heads[packet[:_VNET_SIZE]] + packet[_VNET_SIZE:])
+                hop.send(heads[packet[:VNET_SIZE]] + packet[VNET_SIZE:])
                 continue
             self._drop("unreachable", 1)
 
@@ -270,11 +259,11 @@ class PacketPort:
         key = (link.device, version)
         outlet = self._outlets.get(key)
         if outlet is None:
-            outlet = _open(0)
+            outlet = open_packet(0)
             try:
                 set_buffers(outlet)
                 # Ethernet says in each frame what it carries. A protocol here would make the socket a receiver too.
-                outlet.bind((link.name, _ETHER_TYPE[version] if link.hardware in _WITHOUT_HEADER else 0))
+                outlet.bind((link.name, ETHER_TYPE[version] if link.hardware in WITHOUT_HEADER else 0))
             except OSError:
                 outlet.close()
                 raise
@@ -302,15 +291,23 @@ class PacketPort:
 
     def _look_around(self) -> bool:
         """Take note of news, and turn to another socket that has something. False: nothing is there to receive."""
-        self._left = _TURN
+        gate, current = self._gate, self._intake
+        if current.openings:
+            gate.take(self._granted - self._left)
         ready = [fd for fd, _ in self._epoll.poll(0)]
         if self._routes.fileno() in ready:
             self._take_news()
-        current = self._intake.fd
-        waiting = [intake for fd, intake in self._intakes.items() if fd in ready and fd != current]
+        if gate.fd in ready:
+            gate.begin()
+        waiting = [intake for fd, intake in self._intakes.items() if fd in ready and fd != current.fd]
         if waiting:
             self._intake = waiting[0]
-        return bool(waiting) or current in ready
+        elif current.openings:
+            self._intake = self._usual
+        if not self._intake.openings:
+            self._usual = self._intake
+        self._left = self._granted = gate.left if self._intake.openings else _TURN
+        return bool(waiting) or current.fd in ready
 
     def _take_news(self) -> None:
         changed, neighbours = self._routes.take_news()
@@ -365,31 +362,3 @@ class PacketPort:
 def _count(size: int, seg: int) -> int:
     """Return how many segments a packet of `size` bytes becomes."""
     return max(1, -(-(size - 40) // seg)) if seg else 1
-
-
-def _open(protocol: int) -> socket.socket:
-    """Open a packet socket; with protocol 0 it receives nothing."""
-    kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
-    sock = socket.socket(socket.AF_PACKET, kind, socket.htons(protocol))
-    try:
-        attach(sock, NOTHING)
-        sock.setsockopt(_SOL_PACKET, _PACKET_VNET_HDR, 1)
-    except OSError:
-        sock.close()
-        raise
-    return sock
-
-
-def _listen(ether_type: int, program: Program, receive_buffer: int) -> socket.socket:
-    """Open a packet socket that receives from all interfaces."""
-    sock = _open(ether_type)
-    try:
-        with contextlib.suppress(BlockingIOError):
-            while True:  # what came before there was a filter
-                sock.recv(1)
-        set_buffers(sock, receive_buffer)
-        attach(sock, program)
-    except OSError:
-        sock.close()
-        raise
-    return sock

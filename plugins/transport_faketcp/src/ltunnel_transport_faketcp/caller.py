@@ -14,8 +14,8 @@ from ltunnel_transport_faketcp.side import LOOK, Side
 from ltunnel_transport_faketcp.states import Cause, State, move
 from ltunnel_transport_faketcp.timers import Timers
 
-SYN_TIMES = (0.0, 1.0, 3.0)
-"""When SYNs are sent from one port: seconds since the first, as Linux does."""
+SYN_TIMES = (0.0, 1.0, 2.0, 3.0, 4.0)
+"""When SYNs are sent from one port: seconds since the first, as Linux does since 6.5 (tcp_syn_linear_timeouts)."""
 PATIENCE = 5.0
 PATIENCE_HINTED = 2.0
 KEEPALIVE = 20.0
