@@ -105,6 +105,16 @@ def test_a_transfer_over_one_after_the_other(build: Build):
     assert [event.fields["to"] for _, event in node.happened("transport-changed")] == [FAKETCP, TLS, UDP]
 
 
+def test_each_is_named_where_it_goes(build: Build):
+    """TLS has a port of its own."""
+    _, _, node, _ = build(TLS, UDP)
+    ways = node.status()["peers"][0]["candidates"]
+    assert [(way["transport"], way["address"]) for way in ways] == [
+        (TLS, f"203.0.113.1:{HTTPS}"),
+        (UDP, "203.0.113.1:9000"),
+    ]
+
+
 @pytest.mark.parametrize("only", WIRE)
 def test_a_hub_that_is_killed_and_restarted(build: Build, only: str):
     """Whatever its far end has forgotten, a node finds the hub again, by the one transport that passes."""

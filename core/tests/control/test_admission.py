@@ -152,8 +152,8 @@ def test_a_report_names_the_worst_and_counts_the_rest(net):
 
 def test_what_a_node_says_that_gets_no_answer(net):
     keys = net.settings("hub", None, "10.0.0.1/24").keys
-    event = unanswered("hub.example:9000", "192.0.2.1:9000", 3, keys, "AESGCM", met=False)
-    for cause in ("hub is down", "firewall", "UDP", keys.check, "another cipher than AESGCM"):
+    event = unanswered("hub.example:9000", "192.0.2.1:9000", ["transport_x"], 3, keys, "AESGCM", met=False)
+    for cause in ("hub is down", "firewall", "is transport_x blocked?", keys.check, "another cipher than AESGCM"):
         assert cause in event.text
     assert event.fields["key_check"] == keys.check
-    assert keys.check not in unanswered("h", "f", 3, keys, "AESGCM", met=True).text
+    assert keys.check not in unanswered("h", "f", ["t"], 3, keys, "AESGCM", met=True).text

@@ -81,14 +81,16 @@ class Candidate:
     """One transport to the hub. Times are monotonic seconds."""
 
     __slots__ = (
-        "address", "asked", "dialled", "dialling", "flow", "heard", "inits", "name", "penalty", "refusals", "returned",
-        "rtt", "shy_until", "standing", "taken", "takes_over", "transport", "trial",
+        "address", "asked", "dialled", "dialling", "flow", "heard", "inits", "name", "penalty", "place", "refusals",
+        "returned", "rtt", "shy_until", "standing", "taken", "takes_over", "transport", "trial",
     )  # fmt: skip
 
     def __init__(self, transport: int, name: str, address: Address) -> None:
         self.transport = transport
         self.name = name
         self.address = address
+        self.place = describe_endpoint(transport, address)
+        """Where that is, for people; as the transport says once there was a flow, which may go to another port."""
 
         self.flow: Flow | None = None
         """None while there is none; opened when it is needed, closed when it is not."""
@@ -146,7 +148,7 @@ def places(candidates: Sequence[Candidate]) -> str:
     """Say where the hub is looked for: ``192.0.2.1:9000``, and by what if there is a choice."""
     found: dict[str, list[str]] = {}
     for candidate in candidates:
-        found.setdefault(describe_endpoint(candidate.transport, candidate.address), []).append(candidate.name)
+        found.setdefault(candidate.place, []).append(candidate.name)
     if len(candidates) == 1:
         return next(iter(found))
     return "; ".join(f"{place} by {', '.join(names)}" for place, names in found.items())

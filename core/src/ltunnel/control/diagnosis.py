@@ -6,6 +6,7 @@ key's digest) is what the two compare.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from ltunnel.control.events import Event, Level
@@ -23,7 +24,9 @@ REPORT_LIMIT = 8
 """Addresses named at a time, those with most failures."""
 
 
-def unanswered(hub: str, flow: str, tries: int, keys: NetworkKeys, cipher: str, *, met: bool) -> Event:
+def unanswered(
+    hub: str, flow: str, transports: Sequence[str], tries: int, keys: NetworkKeys, cipher: str, *, met: bool
+) -> Event:
     """Say why a hub may not answer, the likeliest causes first. `met`: it did earlier, so the key is right."""
     at = hub if not hub or flow in hub else f"{hub} ({flow})"
     if met:
@@ -35,8 +38,9 @@ def unanswered(hub: str, flow: str, tries: int, keys: NetworkKeys, cipher: str, 
             else "the hub has a key and we have none"
         )
         causes = (
-            f"the hub is down or at another address, a firewall drops the packets (UDP blocked?), {key}, or the hub "
-            f"uses another cipher than {cipher}. Compare the key check that the hub logged at its start; trying on"
+            f"the hub is down or at another address, a firewall drops the packets (is {' or '.join(transports)} "
+            f"blocked?), {key}, or the hub uses another cipher than {cipher}. Compare the key check that the hub "
+            "logged at its start; trying on"
         )
     return Event(
         name="unreachable",

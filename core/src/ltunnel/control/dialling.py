@@ -42,6 +42,7 @@ class Dialling:
     def dialled(self, candidate: Candidate, flow: Flow, now: float) -> None:
         """Take the flow that was asked for."""
         candidate.flow = flow
+        candidate.place = self._ctx.describe(candidate.transport, flow)
         candidate.dialling = False
         candidate.dialled = now
         candidate.refusals = 0

@@ -334,6 +334,7 @@ class NodeSide:
         event = unanswered(
             settings.hub_label,
             places(self.choice.candidates),
+            [candidate.name for candidate in self.choice.candidates],
             session.unanswered,
             settings.keys,
             settings.cipher,

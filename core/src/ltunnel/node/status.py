@@ -8,7 +8,6 @@ from typing import Any
 
 from ltunnel.control.candidates import Candidate
 from ltunnel.control.engine import Control
-from ltunnel.control.flows import describe_endpoint
 from ltunnel.control.settings import ControlSettings
 from ltunnel.node.accounts import describe_transports
 from ltunnel.plugin import Transport
@@ -77,7 +76,7 @@ def _candidate(candidate: Candidate, peer: Peer, control: Control, now: float) -
     heard, rtt = (peer.last_rx, peer.rtt) if used else (candidate.heard, candidate.rtt)
     return {
         "transport": candidate.name,
-        "address": describe_endpoint(candidate.transport, candidate.address),
+        "address": candidate.place,
         "state": (control.standing if used else candidate.standing).value,
         "used": used,
         "last_answer": _ago(heard, now),
