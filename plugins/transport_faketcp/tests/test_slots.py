@@ -147,6 +147,15 @@ def test_slot_size():
     assert slot_size(memoryview(b"xx\0\1ayy"), 2, 5) == 3
 
 
+def test_slot_size_of_joined_segments():
+    """Where every segment is a slot, only the first and the last are looked at."""
+    assert slot_size(memoryview(b"\0\2ab\0\2cd\0\1e"), 0, 11, 4) == 4
+    assert slot_size(memoryview(b"\0\2ab\7\7cd\0\1e"), 0, 11, 4) == 4
+    assert slot_size(memoryview(b"\0\2ab\0\2cd\0\2e"), 0, 11, 4) == 0
+    assert slot_size(memoryview(b"\0\2ab\7\7cd\0\1e"), 0, 11, 5) == 0
+    assert slot_size(memoryview(b"\0\0\0\0"), 0, 4, 2) == 0
+
+
 def test_runs():
     def slot(size: int) -> bytes:
         return bytes(size)

@@ -102,7 +102,7 @@ class PacketPort:
         self.numbers: Sequence[int] = numbers.all
         self.secret = secret
         self.drops: dict[str, int] = {}
-        self._hops: dict[tuple[Endpoint, bytes], _Hop] = {}
+        self._hops: dict[bytes, _Hop] = {}  # by packed source and destination
         self._neighbours: dict[_Place, _Hop] = {}
         self._sources: dict[bytes, Endpoint | None] = {}
         self._outlets: dict[tuple[int, int], socket.socket] = {}
@@ -141,11 +141,11 @@ class PacketPort:
     def send(self, buf: Buffer, start: int, end: int, seg: int, to: Endpoint) -> bool:
         """Send one packet or super-packet; see `ltunnel.plugin.RawPort`."""
         ip = start + VNET_SIZE
-        source = bytes(buf[ip + 12 : ip + 16] if buf[ip] < 0x50 else buf[ip + 8 : ip + 24])
+        ends = bytes(buf[ip + 12 : ip + 20] if buf[ip] < 0x50 else buf[ip + 8 : ip + 40])
         try:
-            hop = self._hops[to, source]
+            hop = self._hops[ends]
         except KeyError:
-            return self._send_first(buf, start, end, seg, to, source)
+            return self._send_first(buf, start, end, seg, to, ends)
         at = start - hop.header
         try:
             buf[at:ip] = hop.heads[bytes(buf[start:ip])]  # type: ignore[index]  # those kept by address have them
@@ -163,7 +163,7 @@ class PacketPort:
                 self._look_around()
             receive, link, low, high, flags, fd, _ = self._intake
             try:
-                size = joiner.take(buf, pos) if joiner.kept else receive(buf[pos:])
+                size = joiner.take(buf, pos) if joiner.kept else receive(buf[pos:] if pos else buf)
             except BlockingIOError:
                 if self._served or not self._look_around():  # what waits elsewhere wakes the loop once more
                     self._served = False
@@ -194,10 +194,10 @@ class PacketPort:
 
     # ---------------------------------------------------------------- the way out
 
-    def _send_first(self, buf: Buffer, start: int, end: int, seg: int, to: Endpoint, source: bytes) -> bool:
+    def _send_first(self, buf: Buffer, start: int, end: int, seg: int, to: Endpoint, ends: bytes) -> bool:
         """Send a packet to where the way is not known yet."""
         try:
-            hop = self._find_hop(str(to[0]), source)
+            hop = self._find_hop(str(to[0]), ends[: len(ends) // 2])
         except OSError as error:
             return self._refused(error, end - start - VNET_SIZE, seg)
         if hop is None:
@@ -206,7 +206,7 @@ class PacketPort:
         if hop.heads is not None:
             if len(self._hops) >= _KEPT:
                 self._hops.clear()
-            self._hops[to, source] = hop
+            self._hops[ends] = hop
             return self.send(buf, start, end, seg, to)
         if len(hop.waiting) >= _WAITING:
             del hop.waiting[0]

@@ -30,8 +30,12 @@ def write_prefixes(buf: Buffer, start: int, end: int, seg: int) -> None:
         buf[body + 1] = rest - PREFIX & 0xFF
 
 
-def slot_size(buf: Buffer, start: int, end: int) -> int:
-    """Return the size of the slots that ``buf[start:end]`` consists of, the last may be shorter; 0 if it does not."""
+def slot_size(buf: Buffer, start: int, end: int, piece: int = 0) -> int:
+    """Return the size of the slots that ``buf[start:end]`` consists of, the last may be shorter; 0 if it does not.
+
+    `piece` is the size of the segments that were joined, 0 for none. What is joined was sent as one batch, whose slots
+    are equal; if the first one fills its segment, so do those behind it, and are not looked at.
+    """
     size = end - start
     if size <= PREFIX:
         return 0
@@ -39,10 +43,13 @@ def slot_size(buf: Buffer, start: int, end: int) -> int:
     seg = (high << 8 | low) + PREFIX
     if seg >= size:
         return seg if seg == size else 0
-    count, rest = divmod(size, seg)
+    rest = size % seg
     body = end - rest
     if rest and (rest <= PREFIX or (buf[body] << 8 | buf[body + 1]) != rest - PREFIX):
         return 0
+    if seg == piece > PREFIX:
+        return seg
+    count = size // seg
     if seg == PREFIX or buf[start:body:seg] != _BYTES[high] * count:
         return 0
     return seg if buf[start + 1 : body : seg] == _BYTES[low] * count else 0

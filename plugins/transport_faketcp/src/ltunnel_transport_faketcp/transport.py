@@ -91,7 +91,7 @@ class FakeTcpTransport:
         """Receive a batch; see `ltunnel.plugin.Transport`. Empty ranges may have no flow."""
         if self._ready:
             return self._put(buf, pos)
-        start, stop, _, source = self._port_recv(buf, pos)
+        start, stop, piece, source = self._port_recv(buf, pos)
         segment = read(buf, start + VNET_SIZE, stop)
         if segment is None:
             self.counts.malformed += 1
@@ -121,8 +121,8 @@ class FakeTcpTransport:
                 self._timers.plan_ack_of_much(flow, now)
         elif waiting > 0 and not flow.ack_planned:
             self._timers.plan_ack(flow, now)
-        seg = size if (buf[data] << 8 | buf[data + 1]) + PREFIX == size else slot_size(buf, data, end)
-        if seg > PREFIX:
+        seg = size if (buf[data] << 8 | buf[data + 1]) + PREFIX == size else slot_size(buf, data, end, piece)
+        if seg:
             if flow.reader is not None:
                 flow.reader.skip(seq + size & MASK, seg, size)
             return flow, data, end, seg
