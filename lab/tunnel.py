@@ -16,6 +16,7 @@ from ltunnel.runtime.client import request
 
 PROGRAM = Path(sys.executable).parent / "ltunnel"
 PORT = 9000
+UDP_ONLY = ("--transport", "transport_udp")
 
 Status = dict[str, Any]
 

@@ -157,7 +157,7 @@ def test_status_tells_of_the_node_and_of_every_peer(lab: Lab) -> None:
         assert peer["name"] == f"node{number}"
         assert set(peer["addresses"]) == {network.inner(number), network.inner6(number)}
         assert peer["endpoint"].startswith(f"198.18.{number}.2:")
-        assert peer["transport"] == "transport_udp"
+        assert peer["transport"] == status["stack"]["transports"][0] == "transport_faketcp"
         assert peer["state"] == "established"
         assert re.fullmatch(r"[0-9a-f]{64}", peer["key"])
     assert before is not None

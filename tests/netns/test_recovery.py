@@ -9,6 +9,7 @@ import pytest
 
 from lab import Lab, Program, traffic
 from lab.network import HUB_OUTER, Network
+from lab.tunnel import UDP_ONLY
 
 pytestmark = pytest.mark.netns
 
@@ -47,8 +48,9 @@ def test_nodes_find_a_hub_that_was_killed_and_started_again(lab: Lab) -> None:
     assert traffic.ping(network.host(0), network.inner(1)).received == 3
 
 
-def test_traffic_goes_on_when_a_node_changes_its_address(lab: Lab) -> None:
-    network = Network.build(lab, nodes=1)
+@pytest.mark.parametrize("args", [(), UDP_ONLY], ids=["default", "udp"])
+def test_traffic_goes_on_when_a_node_changes_its_address(lab: Lab, args: tuple[str, ...]) -> None:
+    network = Network.build(lab, nodes=1, node_args=args)
     node = network.host(0)
     pings = start_pings(network)
     time.sleep(0.5)

@@ -13,7 +13,7 @@ from pyroute2 import netns
 
 from lab import Host, Lab, Tunnel, traffic
 from lab.network import KEY
-from lab.tunnel import PROGRAM
+from lab.tunnel import PROGRAM, UDP_ONLY
 
 pytestmark = pytest.mark.netns
 
@@ -86,10 +86,10 @@ def test_the_start_is_told_in_one_line_with_what_two_people_compare(hub_host):
     for field in (
         "role=hub",
         f"key_check={check}",
-        "transport=transport_udp",
+        "transport=transport_faketcp,transport_udp",
         "cipher=AESGCM",
-        "mtu=1400",
-        "0.0.0.0:9000",
+        "mtu=1397",
+        "0.0.0.0:9000,0.0.0.0:9000",
     ):
         assert field in line[0]
     assert "10.77.0.1/24,fd77::1/64" in line[0]
@@ -109,16 +109,15 @@ def test_the_status_says_what_the_runtime_knows(hub_host, node_host):
     status = node.wait_up()
     assert status["tun"] == {
         "name": "tun0",
-        "mtu": 1400,
+        "mtu": 1397,
         "addresses": ["10.77.0.2/24", "fd77::2/64"],
         "offload": True,
         "refused": 0,
     }
     assert status["uptime"] > 0
     assert re.fullmatch(r"\d+\.\d+.*", status["version"])
-    (port,) = status["ports"]
-    assert port["transport"] == "transport_udp"
-    assert port["drops"] == {}
+    assert [port["transport"] for port in status["ports"]] == ["transport_faketcp", "transport_udp"]
+    assert all(port["drops"] == {} for port in status["ports"])
 
 
 def test_json_logs_are_json(hub_host):
@@ -142,7 +141,7 @@ def test_signals_end_it_with_success(hub_host, number):
 
 def test_after_a_kill_the_next_start_finds_its_place(hub_host):
     before = hub_host.traces()
-    hub = start_hub(hub_host)
+    hub = start_hub(hub_host, KEY, *UDP_ONLY)
     identity = (hub.state / "identity.key").read_text()
     hub.program.kill()
     assert hub_host.traces() == before
@@ -171,7 +170,9 @@ def test_a_port_in_use_is_named_with_its_holder(hub_host):
     with holder:
         holder.bind(("0.0.0.0", 9000))
         before = hub_host.traces()
-        assert_refused(run(hub_host, *HUB_ARGS), rf"UDP port 0\.0\.0\.0:9000 is in use by .*\(pid {os.getpid()}\)")
+        assert_refused(
+            run(hub_host, *HUB_ARGS, *UDP_ONLY), rf"UDP port 0\.0\.0\.0:9000 is in use by .*\(pid {os.getpid()}\)"
+        )
         assert hub_host.traces() == before
 
 
@@ -230,10 +231,10 @@ def test_the_mtu_follows_the_link(lab, hub_host):
     host = lab.host("small")
     lab.attach(host, f"{NODE}/30", mtu=1400)
     start_hub(hub_host)
-    node = Tunnel.node(host, HUB, "10.77.0.2/24", key=KEY)
+    node = Tunnel.node(host, HUB, "10.77.0.2/24", key=KEY, args=[*UDP_ONLY, "-mtu", "1380"])
     status = node.wait_up()
     assert status["tun"]["mtu"] == 1400 - 20 - 8 - 28 - 11 - 10
-    node.program.wait_for("mtu: lowered from 1400 to 1323")
+    node.program.wait_for("mtu: lowered from 1380 to 1323")
 
 
 def test_a_device_that_is_taken_away_ends_it_with_a_word(hub_host):

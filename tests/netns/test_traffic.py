@@ -7,6 +7,7 @@ import pytest
 
 from lab import Lab, Tunnel, traffic
 from lab.network import HUB_OUTER, KEY, Network, attach_node
+from lab.tunnel import UDP_ONLY
 
 pytestmark = pytest.mark.netns
 
@@ -34,7 +35,7 @@ def test_all_pairs_ping(lab: Lab) -> None:
 
 @pytest.mark.parametrize("percent", [0, 1])
 def test_a_large_file_arrives_whole(lab: Lab, percent: int) -> None:
-    network = Network.build(lab, nodes=1)
+    network = Network.build(lab, nodes=1, node_args=UDP_ONLY)
     node = network.host(0)
     if percent:
         node.offload("eth0", SEGMENTED)
@@ -49,7 +50,7 @@ def test_a_large_file_arrives_whole(lab: Lab, percent: int) -> None:
 
 @pytest.mark.parametrize("gro", [True, False])
 def test_links_that_cut_segments(lab: Lab, gro: bool) -> None:
-    network = Network.build(lab, nodes=2)
+    network = Network.build(lab, nodes=2, node_args=UDP_ONLY)
     for tunnel in (network.hub, *network.nodes):
         tunnel.host.offload("eth0", SEGMENTED | {"gro": gro})
         network.lab.internet.offload(f"to-{tunnel.host.name}", SEGMENTED | {"gro": gro})

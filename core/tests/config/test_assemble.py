@@ -3,6 +3,7 @@ from typing import Any
 import pytest
 
 from ltunnel.config import Config, control_settings, fec_settings, load_stack, network_keys, tunnel_mtu
+from ltunnel.config.model import DEFAULT_TRANSPORTS
 from ltunnel.control.settings import ControlSettings, Role
 from ltunnel.errors import ConfigError
 from ltunnel.keys.identity import Identity
@@ -20,6 +21,7 @@ def _settings(config: Config, link_mtu: int = 1500, **options: Any) -> tuple[Con
 
 
 def _client(**fields: Any) -> Config:
+    fields = {"transport": "transport_udp", **fields}
     return Config(mode="client", remote_addr="hub.example:9000", tunnel_addr="10.0.0.2/24", key=KEY, **fields)
 
 
@@ -76,9 +78,16 @@ def test_tunnel_mtu(wanted: int, link: int, header: int, overhead: int, expected
 
 
 def test_a_lowered_mtu_is_said() -> None:
-    settings, notices = _settings(_client(), link_mtu=1420, remote=("2001:db8::1", 9000))
+    settings, notices = _settings(_client(mtu=1390), link_mtu=1420, remote=("2001:db8::1", 9000))
     assert settings.mtu == 1323
-    assert notices == ("mtu: lowered from 1400 to 1323, which is what a link of 1420 carries",)
+    assert notices == ("mtu: lowered from 1390 to 1323, which is what a link of 1420 carries",)
+
+
+def test_the_default_mtu_is_lowered_without_a_word() -> None:
+    """Nobody asked for just that number, and with the default transports an ordinary link carries 3 bytes less."""
+    for fields in ({}, {"mtu": 1400}):
+        settings, notices = _settings(_client(transport=DEFAULT_TRANSPORTS, **fields), remote=("192.0.2.1", 9000))
+        assert (settings.mtu, notices) == (1397, ())
 
 
 def test_shards_cost_ten_bytes() -> None:

@@ -50,7 +50,7 @@ def test_the_documented_server_file_works(write: Write) -> None:
     assert config.local_addr == ("0.0.0.0", 9000)
     assert config.tunnel_addr == (ip_interface("10.0.0.1/24"),)
     assert config.secret == "your-secret-key"
-    assert (config.transport, config.cipher) == (("transport_udp",), "crypto_aesgcm")
+    assert (config.transport, config.cipher) == (("transport_faketcp", "transport_udp"), "crypto_aesgcm")
     assert config.notices() == ()
 
 

@@ -6,7 +6,15 @@ from ipaddress import ip_address
 
 from ltunnel.config.fec import fec_plugin
 from ltunnel.config.model import Config
-from ltunnel.constants import BUNDLE_ENTRY, DATA_OVERHEAD, MIN_MTU_IPV4, MIN_MTU_IPV6, ROW_TRAILER, SHARD_TRAILER
+from ltunnel.constants import (
+    BUNDLE_ENTRY,
+    DATA_OVERHEAD,
+    DEFAULT_MTU,
+    MIN_MTU_IPV4,
+    MIN_MTU_IPV6,
+    ROW_TRAILER,
+    SHARD_TRAILER,
+)
 from ltunnel.control.settings import ControlSettings, Role
 from ltunnel.errors import ConfigError
 from ltunnel.keys.identity import Identity
@@ -63,7 +71,7 @@ def control_settings(
     link_mtu: int,
     remote: Address | None = None,
 ) -> tuple[ControlSettings, tuple[str, ...]]:
-    """Return the settings, and notices about them.
+    """Return the settings, and notices about them: of an MTU that cannot be had, if it is not just the default one.
 
     `link_mtu` is the MTU of the link towards the hub (on a hub: of its own link), `remote` the hub's numeric address on
     a node. Raises `ConfigError` when the link's MTU leaves too little for the tunnel.
@@ -92,7 +100,7 @@ def control_settings(
         multi_client=config.multi_client,
         client_isolation=config.client_isolation,
     )
-    return settings, (lowered,) if mtu < config.mtu else ()
+    return settings, (lowered,) if mtu < config.mtu and config.mtu != DEFAULT_MTU else ()
 
 
 def tunnel_mtu(wanted: int, link_mtu: int, ip_header: int, overhead: int) -> int:

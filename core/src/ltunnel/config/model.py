@@ -29,7 +29,7 @@ from ltunnel.constants import DEFAULT_MTU, MIN_MTU_IPV4, MIN_MTU_IPV6
 from ltunnel.wire.text import NAME_LIMIT, valid_name
 
 MAX_MTU = 65_000
-DEFAULT_TRANSPORTS = ("transport_udp",)
+DEFAULT_TRANSPORTS = ("transport_faketcp", "transport_udp")
 """Where nothing is said, those of them that are installed and not disabled."""
 RULE = "ltunnel_rule"
 """Type of the pydantic error for a rule that joins fields; its context holds `field` and `text`."""
