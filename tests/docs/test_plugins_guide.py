@@ -77,7 +77,7 @@ def test_hooks_and_descriptors_are_described(document):
     for kind in Kind:
         assert f"## {kind.hook}\n" in text
         assert f"`{kind.descriptor.__name__}`" in text
-    for word in ("wire_name", "overhead", "needs_root", "key_size", "secure", "prefix"):
+    for word in ("wire_name", "overhead", "needs_root", "reliable", "key_size", "secure", "prefix"):
         assert f"`{word}`" in text
     assert f"now {API_VERSION}" in text
     described = document("docs/plugins.md").section("ltunnel_transport").words("field")

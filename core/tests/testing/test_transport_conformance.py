@@ -269,3 +269,7 @@ def test_bad_descriptors_are_found(failures: Callable[..., set[str]]):
 
     for changes in ({"overhead": 200}, {"wire_name": ""}, {"ports": greedy}):
         assert "test_descriptor" in failures(TransportConformance, descriptor=describe(Bare, **changes))
+
+
+def test_a_datagram_transport_that_claims_to_repair_losses_is_found(failures: Callable[..., set[str]]):
+    assert failures(TransportConformance, descriptor=describe(Bare, reliable=True)) == {"test_reliable"}

@@ -75,4 +75,5 @@ def ltunnel_transport() -> TransportDescriptor:
         ports=_ports,
         create=_create,
         warnings=lambda options, context: tuple(warnings(options, context)),
+        reliable=True,
     )

@@ -204,6 +204,26 @@ class TransportConformance(DescriptorConformance):
                 assert set(end.datagrams) <= sent, "something arrived that nobody sent"
                 assert len(set(end.datagrams)) > len(sent) * 0.6
 
+    def test_reliable(self) -> None:
+        """A transport that says it repairs loss itself delivers all that `send` took, once."""
+        if not self.descriptor.reliable:
+            return
+        lab = self.make_lab()
+        flow, _ = lab.open_flow()
+        link = lab.node.host.links[0]
+        link.up.quality = link.down.quality = Quality(delay=0.01, loss=0.1)
+        random = self.make_random()
+        sent = []
+        for _ in range(100):
+            datagram = random.randbytes(500)
+            if lab.node.send(flow, [datagram], lab.now):
+                sent.append(datagram)
+            lab.run(0.1)
+        lab.run(60.0, lambda: len(lab.hub.inbox) >= len(sent))
+        lab.run(1.0)
+        assert len(sent) > 20
+        assert sorted(lab.hub.datagrams) == sorted(sent)
+
     def test_garbage(self) -> None:
         """What strangers send never raises, and never stops what works."""
         for gro in (True, False):
