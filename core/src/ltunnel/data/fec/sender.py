@@ -7,7 +7,7 @@ or when their deadline has come.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from struct import Struct
 from typing import Any
 
@@ -30,7 +30,7 @@ from ltunnel.data.fec.layout import DATA_TRAILER, FEC_DATA, FEC_PARITY, followin
 from ltunnel.data.fec.open_group import OpenGroup
 from ltunnel.data.fec.residual import enough
 from ltunnel.data.fec.settings import FecMode, FecSettings
-from ltunnel.data.fec.steering import NOTHING, Choice, Steering
+from ltunnel.data.fec.steering import EXEMPT, NOTHING, Choice, Steering
 from ltunnel.data.grid import Arena, Bytes2D, GridCache, Nonces
 from ltunnel.data.staging import bundled
 from ltunnel.data.virtio import VNET_SIZE
@@ -56,12 +56,16 @@ Send = Callable[[Peer, int, int, float], None]
 class Line:
     """What is under way to one peer."""
 
-    __slots__ = ("choice", "code", "credit", "credited", "epoch", "groups", "next", "peer", "slow", "steering", "turn")
+    __slots__ = ("choice", "code", "credit", "credited", "epoch", "exempt", "groups", "next",
+                 "path", "peer", "slow", "steering", "turn")  # fmt: skip
 
     def __init__(self, peer: Peer, epoch: Epoch, steering: Steering) -> None:
         self.peer = peer
         self.epoch = epoch
         self.steering = steering
+        self.path = peer.path
+        self.exempt = False
+        """Whether the path repairs losses itself."""
         self.slow = SlowFlows()
         self.choice: Choice = NOTHING
         self.code: FecCode | None = None
@@ -75,11 +79,12 @@ class Line:
 
 
 class ShardSender:
-    """Makes shards for all peers of a node."""
+    """Makes shards for all peers of a node, but none over the transports with an index in `reliable`."""
 
-    def __init__(self, codes: Codes, settings: FecSettings) -> None:
+    def __init__(self, codes: Codes, settings: FecSettings, reliable: Container[int] = ()) -> None:
         self.codes = codes
         self.settings = settings
+        self._reliable = reliable
         self._lines: dict[Peer, Line] = {}
         self._open_groups: dict[OpenGroup, Line] = {}  # in the order of their deadlines
         self._shard_grids = GridCache(ShardGrid, limit=16)
@@ -101,16 +106,29 @@ class ShardSender:
             for other in [other for other in self._lines if other.epoch is None]:
                 del self._lines[other]
             line = self._lines[peer] = Line(peer, epoch, Steering(self.settings, self.codes))
-            self._choose(line, now)
-        if line.epoch is not epoch:
+            self._take_path(line, now)
+        elif line.epoch is not epoch:
             self._close_all(line, now)
             line.epoch, line.next = epoch, 0
+            line.steering.losses.delays.restart()
+        if line.path is not peer.path:
+            self._take_path(line, now)
+        line.steering.losses.delays.sent(epoch.counter, now)
         return line
+
+    def _take_path(self, line: Line, now: float) -> None:
+        """Go by the path that is in use now."""
+        before, line.path = line.path, line.peer.path
+        assert before is not None and line.path is not None  # noqa: PT018, S101  # there is an epoch to seal with
+        if (before.transport, before.flow) != (line.path.transport, line.path.flow):
+            line.steering.moved()
+        line.exempt = line.path.transport in self._reliable
+        self._choose(line, now)
 
     def report(self, peer: Peer, epoch: Epoch, report: Report, now: float) -> None:
         """Take what a peer says about what has arrived."""
         line = self._lines.get(peer)
-        if line is not None:
+        if line is not None and not line.exempt:
             line.steering.report(epoch.local_index, report.expected, report.accepted, report.gaps, now)
             self._choose(line, now)
 
@@ -138,7 +156,7 @@ class ShardSender:
         }
 
     def _choose(self, line: Line, now: float) -> None:
-        choice = line.steering.choice
+        choice = EXEMPT if line.exempt else line.steering.choice
         if choice != line.choice:
             if (choice.k, choice.m, choice.depth) != (line.choice.k, line.choice.m, line.choice.depth):
                 self._close_all(line, now)
@@ -201,7 +219,7 @@ class ShardSender:
 
         In the mode latency packets of slow flows go at once, with copies.
         """
-        if self.settings.mode is FecMode.LATENCY and self.settings.parity:
+        if self.settings.mode is FecMode.LATENCY and self.settings.parity and not line.exempt:
             fast = []
             for start, stop in spans:
                 if line.slow.has(arena.data, start + VNET_SIZE, stop - 1, now):
