@@ -42,6 +42,8 @@ from ltunnel.wire.types import FrameType
 TRICKLE = 25.0
 """Parity shards a second that groups closed early may have beyond the overhead, in the modes auto and latency."""
 MOST_CREDIT = 32.0
+GRACE = 0.5
+"""How much longer than its deadline, as a share of it, a group waits that will be full by then at the pace so far."""
 COPIES = 2
 """Copies of a small packet of a slow flow, besides itself."""
 
@@ -87,6 +89,7 @@ class ShardSender:
         self._reliable = reliable
         self._lines: dict[Peer, Line] = {}
         self._open_groups: dict[OpenGroup, Line] = {}  # in the order of their deadlines
+        self._graced: dict[OpenGroup, Line] = {}  # the same, of those that wait a little longer
         self._shard_grids = GridCache(ShardGrid, limit=16)
 
     def attach(self, out: Arena, nonces: Nonces, transports: Sequence[Transport], send: Send) -> None:
@@ -267,16 +270,21 @@ class ShardSender:
 
     def next_timeout(self) -> float | None:
         """Return when a group is to be closed, or None."""
-        return next(iter(self._open_groups)).due if self._open_groups else None
+        return min((next(iter(groups)).due for groups in (self._open_groups, self._graced) if groups), default=None)
 
     def handle_timeout(self, now: float) -> None:
-        """Close groups whose deadline has come."""
-        while self._open_groups:
-            group, line = next(iter(self._open_groups.items()))
-            if group.due > now:
-                return
-            line.groups.remove(group)
-            self._close(group, now)
+        """Close groups whose deadline has come, but for those that will soon be full."""
+        for groups in (self._open_groups, self._graced):
+            while groups:
+                group, line = next(iter(groups.items()))
+                if group.due > now:
+                    break
+                if groups is self._open_groups and group.count * (1 + GRACE) >= group.code.k:
+                    self._graced[group] = groups.pop(group)
+                    group.due += self.settings.deadline * GRACE
+                else:
+                    line.groups.remove(group)
+                    self._close(group, now)
 
     def _add(self, line: Line, frame: Buffer, closed: list[OpenGroup], now: float) -> Buffer:
         """Put a frame into an open group, one that is full then into `closed`; return the shard's plaintext."""
@@ -311,7 +319,7 @@ class ShardSender:
 
     def _close(self, group: OpenGroup, now: float) -> None:
         """Send the parity of a group, as far as its keys are still good."""
-        line = self._open_groups.pop(group)
+        line = self._open_groups.pop(group, None) or self._graced.pop(group)
         peer, epoch = group.peer, group.epoch
         count = group.code.m if group.is_full else self._share(line, group, now)
         if count and peer.path is not None and epoch.usable(now):
@@ -324,8 +332,12 @@ class ShardSender:
         trickle: on a line that is full, a few packets with much parity each would drown themselves.
         """
         code, settings = group.code, self.settings
-        mds = self.codes.residual is None
-        wanted = enough(code.k, code.m, group.count) if mds else min(code.m, group.count)
+        if self.codes.residual is not None:
+            wanted = min(code.m, group.count)
+        elif loss := line.choice.loss:
+            wanted = enough(code.k, code.m, group.count, loss, settings.target)
+        else:
+            wanted = enough(code.k, code.m, group.count)
         if settings.mode in (FecMode.FIXED, FecMode.SPREAD):
             return wanted
         earned = group.count * settings.overhead + (now - line.credited) * TRICKLE

@@ -22,6 +22,8 @@ DEEPEST = 4
 """Groups to spread bursts over."""
 WORST = 0.5
 """A path that loses more is taken for one that loses so much."""
+EVEN = 1.05
+"""What independent losses look like: mean burst by share that arrives, at most."""
 SPREAD_DEPTH = 4
 
 
@@ -32,6 +34,8 @@ class Choice(NamedTuple):
     m: int
     depth: int
     why: str
+    loss: float = 0.0
+    """Independent losses against which it was chosen; 0 where they come in bursts, or were not asked for."""
 
 
 NOTHING = Choice(0, 0, 1, "off")
@@ -130,7 +134,8 @@ def choose(codes: Codes, loss: float, burst: float, least: float, target: float,
         return Choice(0, 0, 1, f"{loss:.2%} lost, and an overhead of {overhead:.0%} allows no parity")
     bursts = f" in bursts of {burst:.1f}" if depth > 1 else ""
     reached = "" if rest <= target else f", more than the target of {target:.2%}: the overhead is at its limit"
-    return Choice(k, m, depth, f"{loss:.2%} lost{bursts}; {k}+{m} leaves {rest:.2%}{reached}")
+    even = loss if burst * (1 - loss) <= EVEN else 0.0
+    return Choice(k, m, depth, f"{loss:.2%} lost{bursts}; {k}+{m} leaves {rest:.2%}{reached}", even)
 
 
 @lru_cache(256)
@@ -154,7 +159,7 @@ def _residuals(codes: Codes, k: int, most: int, loss: float, burst: float) -> li
         return []
     if codes.residual is not None:
         return [(m, codes.residual(k, m, loss)) for m in pairs]
-    if burst * (1 - loss) <= 1.05:  # what independent losses look like
+    if burst * (1 - loss) <= EVEN:
         return [(m, independent(k, m, loss)) for m in pairs]
     by_length = dict(bursty(k + pairs[-1], loss, burst))
     return [(m, stays_lost(by_length[k + m], m)) for m in pairs]
