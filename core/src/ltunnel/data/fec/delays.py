@@ -38,6 +38,10 @@ class Delays:
         """Forget counters: new keys count from 0."""
         self._notes.clear()
 
+    def took(self, trip: float) -> None:
+        """Take a round trip that was measured otherwise, in seconds."""
+        self.shortest = min(self.shortest, trip)
+
     def heard(self, top: int, gap: float, now: float) -> bool:
         """Take a report of the highest counter that has arrived; say whether that one stood in a queue.
 

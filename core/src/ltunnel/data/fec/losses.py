@@ -7,13 +7,14 @@ A queue that overflows loses packets too, but parity against that fills it furth
 - They come while the queue stands, which makes round trips longer (`ltunnel.data.fec.delays`). Losses in such reports
   say nothing of the path, except that it loses no more than that.
 - They are few: a TCP with a window of W packets makes a queue lose some 1.5 / W^2 (Mathis et al., 1997), which is
-  `FULL` for a window of 8. If more is lost while a queue stands, the path has a share in it.
+  `FULL` for a window of 8. If more is lost for seconds while a queue stands, the path has a share in it.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from math import sqrt
 from typing import NamedTuple
 
 from ltunnel.data.fec.delays import Delays
@@ -22,6 +23,8 @@ WINDOW = 10.0
 """Seconds for which a loss is held against a path."""
 LATELY = 3
 """Reports, a half second apart at least, that are enough to say that a path loses."""
+LONG = 10
+"""Reports in a row that are enough although a queue stands."""
 FEW = 2
 """Losses that may be chance."""
 FULL = 0.023
@@ -92,19 +95,32 @@ class Losses:
 
     def _judge(self) -> Loss:
         samples = list(self._samples)
+        lately = samples[-LATELY:]
+        now = NONE if any(sample.queued for sample in lately) else _fresh(lately)
         calm = [sample for sample in samples if not sample.queued]
-        if len(calm) >= LATELY:
-            path = _steady(calm)
-        else:  # the queue stands all the time: the path loses what it did, but no more than all that is lost
+        if calm and calm[-1].when - calm[0].when >= WINDOW / 2:
+            path = _estimate(calm, 0.6)
+        else:  # as before, but no more than all that is lost
             total = sum(sample.lost for sample in samples) / sum(sample.sent for sample in samples)
             path = self.path if total > self.path.share / 2 else Loss(total, self.path.burst)
             path = path if path.share >= START else NONE
-        whole = _steady(samples)
-        return max(path, whole) if whole.share >= FULL else path
+        return max(path, now, _beyond_tcp(samples[-LONG:]))
 
 
-def _steady(samples: Sequence[_Sample]) -> Loss:
-    return max(_estimate(samples, 0.6), _estimate(samples[-LATELY:], 0.9))
+def _fresh(samples: Sequence[_Sample]) -> Loss:
+    """Return what a few samples have in common: one that lost by far the most is what a queue makes."""
+    loss = _estimate(samples, 0.9)
+    if loss is NONE:
+        return loss
+    least = min(samples, key=lambda sample: sample.lost / sample.sent)
+    most = (least.lost + 2 * sqrt(least.lost * loss.burst)) / least.sent
+    return loss._replace(share=min(loss.share, most))
+
+
+def _beyond_tcp(samples: Sequence[_Sample]) -> Loss:
+    """Return what is lost if all samples but one, and there are `LONG`, have more losses than TCP lets a queue make."""
+    shares = sorted(sample.lost / sample.sent for sample in samples)
+    return _estimate(samples, 0.9) if len(shares) == LONG and shares[1] >= FULL else NONE
 
 
 def _estimate(samples: Sequence[_Sample], steadiness: float) -> Loss:

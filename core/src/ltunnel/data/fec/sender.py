@@ -132,6 +132,8 @@ class ShardSender:
         """Take what a peer says about what has arrived."""
         line = self._lines.get(peer)
         if line is not None and not line.exempt:
+            if peer.rtt is not None:
+                line.steering.losses.delays.took(peer.rtt)
             line.steering.report(epoch.local_index, report.expected, report.accepted, report.gaps, now)
             self._choose(line, now)
 
