@@ -58,10 +58,16 @@ class Network:
         """Return the host of a node."""
         return self.nodes[number].host
 
-    def add_node(self, key: str | None = KEY, args: Sequence[str] = (), addresses: Sequence[str] = ()) -> Tunnel:
-        """Start one more node, on a host of its own; it is not waited for."""
+    def add_node(
+        self,
+        key: str | None = KEY,
+        args: Sequence[str] = (),
+        addresses: Sequence[str] = (),
+        host: Host | None = None,
+    ) -> Tunnel:
+        """Start one more node, on `host` or one of its own; it is not waited for."""
         number = len(self.nodes)
-        host = attach_node(self.lab, number)
+        host = host or attach_node(self.lab, number)
         addresses = addresses or (f"{self.inner(number)}/24", f"{self.inner6(number)}/64")
         node = Tunnel.node(host, HUB_OUTER, *addresses, key=key, args=args)
         self.nodes.append(node)

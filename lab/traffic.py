@@ -16,7 +16,7 @@ PORT = 5201
 
 INSIDE = {
     name: (sys.executable, str(Path(__file__).parent / "inside" / f"{name}.py"))
-    for name in ("bulk", "capture", "flood", "spoof", "strangers")
+    for name in ("bulk", "capture", "flood", "line", "spoof", "strangers")
 }
 """Command lines of the programs in `lab.inside`."""
 
@@ -100,13 +100,14 @@ def tcp(
     seconds: int = 3,
     streams: int = 1,
     reverse: bool = False,
+    congestion: str = "cubic",
     port: int = PORT,
 ) -> Tcp:
-    """Send from client to server (`reverse`: the other way) over TCP with cubic, to the server's `address`."""
+    """Send from client to server (`reverse`: the other way) over TCP, to the server's `address`."""
     program = serve(server, port)
     try:
         options = ["--time", str(seconds), "--parallel", str(streams), *(["--reverse"] if reverse else [])]
-        end = _client(client, address, port, seconds, "--congestion", "cubic", *options)["end"]
+        end = _client(client, address, port, seconds, "--congestion", congestion, *options)["end"]
     finally:
         program.kill()
     received = end["sum_received"]

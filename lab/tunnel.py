@@ -71,6 +71,10 @@ class Tunnel:
         except HostError as error:
             raise ProgramError(f"{self.program.name}: {error}") from None
 
+    def fec(self, **order: str | int) -> None:
+        """Change what it sends against losses, as `ltunnel ctl fec` does: ``fec(mode="fixed", data=10, parity=3)``."""
+        request({"command": "fec", **order}, self.device, self.state)
+
     def peer(self, name: str) -> Status | None:
         """Return what its status says of the peer with a name or a tunnel address."""
         for peer in self.status()["peers"]:

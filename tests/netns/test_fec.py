@@ -3,6 +3,7 @@
 import json
 import re
 import time
+from statistics import median
 
 import pytest
 
@@ -49,6 +50,22 @@ def test_what_stays_lost_of_a_stream(lab: Lab, percent: int, group: tuple[str, s
     assert shown["lost_before"] / shown["data_received"] == pytest.approx(percent / 100, rel=0.3)
     assert shown["recovered"] >= 0.96 * shown["lost_before"] > 0
     assert network.nodes[0].status()["fec"]["mode"] == "fixed"
+
+
+def test_on_a_clean_path_a_ping_waits_for_nothing_in_any_mode(lab: Lab) -> None:
+    network = lossy(lab, 0)
+    modes = ("off", "fixed", "auto", "latency", "spread")
+    times: dict[str, list[float]] = {mode: [] for mode in modes}
+    for _ in range(8):
+        for mode in modes:  # taking turns, so that what else the machine does falls on all of them
+            for tunnel in (network.nodes[0], network.hub):
+                tunnel.fec(mode=mode)
+            text = network.host(0).run("ping", "-n", "-c", "50", "-i", "0.005", network.hub_inner).stdout
+            times[mode] += map(float, re.findall(r"time=([\d.]+) ms", text))
+    medians = {mode: median(found) for mode, found in times.items()}
+    print({mode: round(found, 3) for mode, found in medians.items()})
+    assert min(map(len, times.values())) >= 390
+    assert max(medians.values()) < medians["off"] + 0.3
 
 
 def test_pings_in_latency_mode(lab: Lab) -> None:

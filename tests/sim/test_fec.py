@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -81,7 +82,7 @@ def test_auto_follows_the_losses(make_world: MakeWorld) -> None:
     sent = fec_of(node)["parity_sent"]
     stream.run(5)
     assert fec_of(node)["parity_sent"] == sent
-    assert fec_of(node)["why"] == "no loss reported"
+    assert fec_of(node)["why"] == "no loss to repair"
     assert len(stream.arrived()) == len(set(stream.arrived()))
 
 
@@ -157,3 +158,20 @@ def test_through_the_hub_both_hops_are_protected(make_world: MakeWorld) -> None:
     world.run(22)
     assert pings.repeated == 0
     assert pings.lost <= 0.03 * 4000  # 18 % without
+
+
+@pytest.mark.parametrize("mode", [FecMode.AUTO, FecMode.FIXED, FecMode.LATENCY])
+def test_nothing_is_sent_over_a_transport_that_repairs_losses_itself(make_world: MakeWorld, mode: FecMode) -> None:
+    world = make_world()
+    world.transports = {name: replace(descriptor, reliable=True) for name, descriptor in world.transports.items()}
+    hub, node = world.add_hub(), world.add_node("a", ports=PortSettings(gro=False))
+    for each in (hub, node):
+        each.fec = codes(), FecSettings(mode=mode)
+    world.start()
+    assert world.run(10, until=world.all_up)
+    node.link.change("up", loss=0.1)
+    stream = Stream(world, node, hub)
+    stream.run(10)
+    fec = fec_of(node)
+    assert (fec["data_sent"], fec["parity_sent"], fec["parity"]) == (0, 0, 0)
+    assert fec["why"] == "the transport repairs losses itself"

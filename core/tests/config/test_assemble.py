@@ -98,7 +98,7 @@ def test_shards_cost_ten_bytes() -> None:
 @pytest.mark.parametrize(
     ("fields", "mode", "pair"),
     [
-        ({}, "off", (10, 3)),
+        ({}, "auto", (10, 3)),
         ({"fec": "fec_rs"}, "auto", (10, 3)),
         ({"fec_data": 20, "fec_parity": 2}, "fixed", (20, 2)),
         ({"fec_parity": 5}, "fixed", (10, 5)),

@@ -170,6 +170,31 @@ def test_a_group_is_closed_by_its_deadline(net):
     assert [p.payload for p in right.tun.parsed()] == [b"alone"]
 
 
+@pytest.mark.parametrize(("arrived", "patient"), [(6, False), (7, True), (9, True)])
+def test_a_group_that_will_soon_be_full_gets_half_its_deadline_more(net, arrived, patient):
+    left, _ = net.pair(fec=fec(10, 3, deadline=0.008))
+
+    def send(number):
+        left.tun.inject(packets.udp("10.0.0.1", "10.0.0.2", 1, number, bytes(1000)))
+        return len(left.pump())
+
+    born = left.now
+    assert sum(map(send, range(arrived))) == arrived
+    left.sender.handle_timeout(born + 0.008)
+    assert len(left.port.sent) == (0 if patient else 3)
+    left.port.sent.clear()
+    left.now += 0.009
+    if patient:
+        assert left.sender.next_timeout() == pytest.approx(born + 0.012)
+        assert sum(map(send, range(10 - arrived))) == 10 - arrived + 3
+        assert left.sender.next_timeout() is None
+    assert sum(map(send, range(arrived))) == arrived  # the next group, which stays as it is
+    left.sender.handle_timeout(left.now + 0.008)
+    left.sender.handle_timeout(left.now + 0.0121)
+    assert len(left.port.sent) == 3
+    assert left.sender.next_timeout() is None
+
+
 def test_a_group_closed_early_has_as_much_parity_as_keeps_it_safe(net):
     for k, m, packets_in_it, parity in ((10, 3, 1, 2), (10, 3, 5, 3), (20, 10, 1, 5), (20, 10, 9, 8), (20, 10, 19, 10)):
         left, _ = net.pair(fec=fec(k, m))

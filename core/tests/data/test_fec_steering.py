@@ -7,6 +7,7 @@ import random
 import pytest
 
 from ltunnel.data.fec.codes import Codes
+from ltunnel.data.fec.delays import Delays
 from ltunnel.data.fec.flows import BURST, LIMIT, RATE, SlowFlows
 from ltunnel.data.fec.settings import FecMode, FecSettings
 from ltunnel.data.fec.steering import Steering, choose
@@ -26,13 +27,21 @@ class Path:
         self.now = 0.0
         self.sent = self.lost = self.gaps = 0
 
-    def run(self, seconds: float, lost: int = 0, gaps: int | None = None, rate: int = 500) -> None:
+    def run(
+        self, seconds: float, lost: int = 0, gaps: int | None = None, rate: int = 500, *, queue: float = 0.0,
+        trip: float = 0.04,
+    ) -> None:  # fmt: skip
+        """Send `rate` datagrams each half second, of which `lost` are; round trips take `trip` and `queue` seconds."""
         for _ in range(int(seconds * 2)):
             self.now += 0.5
+            step = (trip + queue) / 10
+            for part in range(20, -1, -1):  # what is sent in the last two round trips before the report
+                self.steering.losses.delays.sent(self.sent + rate * (20 - part) // 21, self.now - part * step)
             self.sent += rate
             self.lost += lost
             self.gaps += lost if gaps is None else gaps
-            self.steering.report(7, self.sent, self.sent - self.lost, self.gaps, self.now)
+            top = self.sent - rate * 10 // 21  # the rest is still on its way
+            self.steering.report(7, top, top - self.lost, self.gaps, self.now)
 
     @property
     def pair(self) -> tuple[int, int]:
@@ -80,7 +89,7 @@ def test_a_queue_that_overflows_now_and_then_is_not_repaired():
     assert path.pair == (0, 0)
 
 
-@pytest.mark.parametrize(("rate", "loss"), [(16, 0.05), (50, 0.02), (500, 0.005), (5000, 0.002)])
+@pytest.mark.parametrize(("rate", "loss"), [(16, 0.05), (50, 0.02), (500, 0.01), (5000, 0.006)])
 def test_losses_by_chance_are_seen_at_any_rate(rate, loss):
     chance = random.Random(f"{rate}{loss}")
     path = Path()
@@ -99,11 +108,106 @@ def test_a_new_epoch_counts_from_zero():
     assert path.pair == (0, 0)
 
 
+def test_so_little_that_tcp_makes_it_begins_nothing_but_ends_nothing_either():
+    path = Path()
+    path.run(30, lost=20, rate=5000)
+    assert path.pair == (0, 0)
+    assert path.steering.choice.why == "0.40% lost, parity begins at 0.50%"
+    path.run(15, lost=100, rate=5000)
+    assert path.pair[1] > 0
+    path.run(40, lost=20, rate=5000)
+    assert path.pair[1] > 0
+
+
+def test_what_is_lost_while_a_queue_stands_begins_nothing():
+    path = Path()
+    path.run(5)
+    path.run(60, lost=8, queue=0.03)
+    assert path.pair == (0, 0)
+    path.run(3, lost=8)  # without the queue it is the line
+    assert path.pair[1] > 0
+
+
+def test_losses_of_the_line_are_still_known_when_its_repair_lets_a_queue_grow():
+    path = Path()
+    path.run(10, lost=5)
+    pair = path.pair
+    assert pair[1] > 0
+    path.run(60, lost=7, queue=0.03)
+    assert path.pair == pair
+
+
+def test_when_the_line_loses_no_more_the_losses_of_the_queue_do_not_keep_parity():
+    path = Path()
+    path.run(10, lost=25)
+    path.run(10, lost=25, queue=0.03)
+    assert path.pair[1] > 0
+    path.run(25, lost=1, queue=0.03)
+    assert path.pair == (0, 0)
+
+
+def test_more_than_tcp_lets_a_queue_lose_is_the_line():
+    path = Path()
+    path.run(5)
+    path.run(5, lost=50, queue=0.03)
+    assert path.pair[1] > 0
+
+
+def test_on_a_full_line_parity_is_given_up():
+    """Something sends without regard, and a line of 500 datagrams in half a second loses what is more."""
+    path = Path()
+    path.run(5)
+    tried = 0
+    for _ in range(240):
+        k, m = path.pair
+        sent = 600 * (k + m) // k if m else 600
+        path.run(0.5, lost=sent - 500, rate=sent, queue=0.05)
+        tried += m > 0
+    assert 3 <= tried <= 30
+    assert "the line is full" in path.steering.choice.why
+
+
+def test_losses_that_go_on_as_they_were_are_no_sign_of_a_full_line():
+    path = Path()
+    path.run(60, lost=50)
+    assert path.pair[1] > 0
+
+
+def test_another_path_starts_anew():
+    path = Path()
+    path.run(10, lost=50)
+    assert path.pair[1] > 0
+    path.steering.moved()
+    path.run(20, lost=0)
+    assert path.pair == (0, 0)
+
+
+def test_round_trips_tell_of_a_queue():
+    delays = Delays()
+
+    def report(number: int, took: float, gap: float = 0.0) -> bool:
+        now = float(number)
+        for part in range(10):
+            delays.sent(number * 10 + part, now + part * 0.002)
+        return delays.heard(number * 10, gap, now + took)
+
+    assert not report(1, 0.05)
+    assert delays.shortest == pytest.approx(0.05)
+    assert not report(2, 0.06)
+    assert report(3, 0.07)
+    assert not report(4, 0.07, gap=0.02)
+    assert not report(5, 0.05)
+    assert not delays.heard(1000, 0.0, 9.0), "after the last note: when it was sent is not known"
+    delays.restart()
+    assert not delays.heard(5, 0.0, 9.0)
+    assert delays.shortest == pytest.approx(0.05, rel=0.01)
+
+
 @pytest.mark.parametrize("codes", [RS, XOR])
 @pytest.mark.parametrize("loss", [0.002, 0.01, 0.05, 0.1, 0.2, 0.4, 0.9])
 @pytest.mark.parametrize("burst", [1.0, 3.0, 20.0])
 def test_the_overhead_is_capped(codes, loss, burst):
-    choice = choose(codes, loss, burst, 1e-3, 0.6)
+    choice = choose(codes, loss, burst, 1e-3, 1e-3, 0.6)
     assert 0 < choice.m <= 0.6 * choice.k
     assert 1 <= choice.depth <= 4
     assert codes.get(choice.k, choice.m) is not None
@@ -114,14 +218,14 @@ def test_the_overhead_is_capped(codes, loss, burst):
 
 
 def test_more_loss_never_means_less_parity():
-    costs = [choose(RS, loss / 1000, 1.0, 1e-3, 0.6) for loss in range(1, 200)]
+    costs = [choose(RS, loss / 1000, 1.0, 1e-3, 1e-3, 0.6) for loss in range(1, 200)]
     shares = [choice.m / choice.k if choice.m else 0 for choice in costs]
     assert shares == sorted(shares)
     assert shares[0] == 0
 
 
 def test_bursts_are_spread():
-    choice = choose(RS, 0.05, 4.0, 1e-3, 0.6)
+    choice = choose(RS, 0.05, 4.0, 1e-3, 1e-3, 0.6)
     assert choice.depth == 4
     assert "bursts of 4.0" in choice.why
 

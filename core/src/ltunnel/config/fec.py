@@ -40,8 +40,7 @@ def fec_settings(config: Config, stack: Stack) -> tuple[Codes, FecSettings] | No
     """Return the codes and what is sent with them, None without a plugin.
 
     Raises `ConfigError` when the plugin has no code for what is written. ``-fec-data 10 -fec-parity 3`` means just
-    that: a group size that is written is kept, unless the mode says otherwise. Where nothing is written nothing is
-    sent, but what others send is understood.
+    that: a group size that is written is kept, unless the mode says otherwise. Where nothing is written losses decide.
     """
     if stack.fec is None:
         return None
@@ -51,10 +50,8 @@ def fec_settings(config: Config, stack: Stack) -> tuple[Codes, FecSettings] | No
         mode = FecMode.OFF
     elif config.fec_mode is not None:
         mode = FecMode(config.fec_mode)
-    elif written:
-        mode = FecMode.FIXED
     else:
-        mode = FecMode.AUTO if config.fec else FecMode.OFF
+        mode = FecMode.FIXED if written else FecMode.AUTO
     if mode in (FecMode.FIXED, FecMode.SPREAD) and codes.get(config.fec_data, config.fec_parity) is None:
         text = f"fec_parity: {codes.name} has no code with {config.fec_data} + {config.fec_parity} shards"
         raise ConfigError(f"{config.source}: {text}" if config.source else text)

@@ -165,6 +165,8 @@ class NodeSide:
             self._p.initiation.stop(session)
             session.move(Step.CONFIRMED)
             self._p.liveness.begin(session, now)
+            trip = now - epoch.created  # unlike the first, this one did not wait for the outer address to be resolved
+            peer.rtt = trip if peer.rtt is None else min(peer.rtt, trip)
             if was_dead or not was_there:
                 self.choice.connected(pending, now)
         if not session.in_use:

@@ -39,6 +39,7 @@ STACKED = 66_000
 
 _HEADER = Struct(">IQ")
 _LOWEST_CONTROL_FRAME = FrameType.PING
+_BUNDLE = int(FrameType.BUNDLE)
 
 
 class Inbound:
@@ -169,17 +170,22 @@ class Inbound:
                 step = NEXT_PART if i < count and headers[i][0] >> 24 == MessageType.RECORD else 1
 
     def _one(self, index: int, flow: Flow, start: int, size: int, word: int, counter: int, now: float) -> bool:
-        """Take the shortest way with a bundle that came alone, what a ping is. False: it needs the long way."""
+        """Take the shortest way with a bundle or shard that came alone, as pings do. False: it needs the long way."""
         epoch = self._sessions.get(word & 0xFFFFFF)
         if epoch is None or counter >= REJECT_AFTER_PACKETS or not epoch.usable(now) or not epoch.window.fresh(counter):
             return False
         view, middle, length = self._rx.view, start + DATA_HEADER, size - DATA_OVERHEAD
         plain = self._plain
         opened = epoch.opener.open((view[start:middle],), (view[middle : start + size],), (plain.view[:length],))
-        if not opened or plain.data[length - 1] != FrameType.BUNDLE:
+        kind = plain.data[length - 1] if opened else None
+        if kind == _BUNDLE:
+            self._accept(index, flow, epoch, counter, 1, size, now)
+            self._delivery.bundles(epoch.peer, length, 1, now)
+        elif kind in SHARDS and self._shards is not None:
+            self._accept(index, flow, epoch, counter, 1, size, now)
+            self._shards.take_one(epoch, length, now)
+        else:
             return False
-        self._accept(index, flow, epoch, counter, 1, size, now)
-        self._delivery.bundles(epoch.peer, length, 1, now)
         return True
 
     def _odd_sizes(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,11 +18,14 @@ REPORT_AT = 16
 
 
 class NodeFec:
-    """What a node does about losses; made in two steps, as the data path is."""
+    """What a node does about losses; made in two steps, as the data path is.
 
-    def __init__(self, codes: Codes, settings: FecSettings) -> None:
+    `reliable` has the indices of transports that repair losses themselves.
+    """
+
+    def __init__(self, codes: Codes, settings: FecSettings, reliable: Container[int] = ()) -> None:
         self.codes = codes
-        self.sender = ShardSender(codes, settings)
+        self.sender = ShardSender(codes, settings, reliable)
         self.receiver: ShardReceiver | None = None
 
     def listen(self, delivery: Delivery, sessions: Mapping[int, Epoch]) -> ShardReceiver:

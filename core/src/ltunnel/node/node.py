@@ -6,7 +6,7 @@ The runtime drives it with real ports, the simulator with simulated ones.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 from ltunnel.constants import HEADROOM
@@ -34,7 +34,10 @@ _LARGEST_MESSAGE = 65_536
 
 
 class Node:
-    """One participant. `transports` are (plugin name, transport); their order is the index by which flows name them."""
+    """One participant. `transports` are (plugin name, transport); their order is the index by which flows name them.
+
+    `reliable` names those of them that repair losses themselves.
+    """
 
     def __init__(
         self,
@@ -48,6 +51,7 @@ class Node:
         bindings: Sequence[Binding] = (),
         pins: Mapping[str, bytes] | None = None,
         fec: tuple[Codes, FecSettings] | None = None,
+        reliable: Container[str] = (),
     ) -> None:
         self.settings = settings
         self.transport_names = tuple(name for name, _ in transports)
@@ -61,7 +65,8 @@ class Node:
         stats = self.control.stats
         local = Local(settings.addresses)
         refusals = Refusals(local, stats)
-        self.fec = None if fec is None else NodeFec(*fec)
+        repairing = {index for index, name in enumerate(self.transport_names) if name in reliable}
+        self.fec = None if fec is None else NodeFec(*fec, repairing)
         sender = self.fec.sender if self.fec else None
         self._outbound = Outbound(tun, self.control.fib, self._transports, local, refusals, stats, settings.mtu, sender)
         delivery = Delivery(

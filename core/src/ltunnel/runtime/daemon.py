@@ -106,6 +106,7 @@ def _assemble(config: Config, log: Log, stack: ExitStack) -> Service | None:
         bindings=bindings,
         pins=pins,
         fec=fec,
+        reliable={part.name for part in plugins.transports if part.descriptor.reliable},
     )
     service = Service(
         node,

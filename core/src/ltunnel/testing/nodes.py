@@ -98,6 +98,7 @@ class SimNode:
         self.node = Node(
             self.settings, transports, self.tun, random=self._random.randbytes, now=world.now,
             wall_offset=self._wall_offset, bindings=self.bindings, pins=self.pins, fec=self.fec,
+            reliable={name for name, descriptor in world.transports.items() if descriptor.reliable},
         )  # fmt: skip
         self.node.start(world.now)
         self._take_events()

@@ -88,11 +88,7 @@ class ShardReceiver:
 
         All end with one of `SHARDS`.
         """
-        groups = self._groups.get(epoch)
-        if groups is None:
-            groups = self._groups[epoch] = Groups(self._codes, epoch.peer.fec)
-        if self._due is None:
-            self._due = now + PATIENCE
+        groups = self._groups_of(epoch, now)
         end = count * length
         if length <= DATA_TRAILER or (rest and rest <= DATA_TRAILER):
             epoch.peer.stats.drop(Drop.MALFORMED, count + (rest > 0))
@@ -114,19 +110,43 @@ class ShardReceiver:
         if rest and (kinds[-1:] != _DATA_KIND or not self._is_data(end + rest)):
             self._odd(epoch.peer, groups, end, rest, now)
 
+    def take_one(self, epoch: Epoch, length: int, now: float) -> None:
+        """Take one plaintext of `length` bytes at 0 of the delivery's arena: the short way for what came alone."""
+        peer, groups = epoch.peer, self._groups_of(epoch, now)
+        shard = self._delivery.arena.view[:length]
+        if length <= DATA_TRAILER:
+            peer.stats.drop(Drop.MALFORMED)
+        elif shard[-1] == FEC_PARITY:
+            self._take_parity(peer, groups, shard, now)
+        else:
+            peer.fec.data_received += 1
+            if self._take_data(peer, groups, shard, now):
+                self._deliver_one(peer, length - DATA_TRAILER, now)
+
+    def _groups_of(self, epoch: Epoch, now: float) -> Groups:
+        groups = self._groups.get(epoch)
+        if groups is None:
+            groups = self._groups[epoch] = Groups(self._codes, epoch.peer.fec)
+        if self._due is None:
+            self._due = now + PATIENCE
+        return groups
+
     # ---------------------------------------------------------------- parity
 
     def _parity(self, peer: Peer, groups: Groups, at: int, stop: int, length: int, now: float) -> None:
-        peer.fec.parity_received += stop - at
-        data = self.arena.data
-        for end in range((at + 1) * length, (stop + 1) * length, length):
-            head, index, k, m, _ = _TRAILER.unpack_from(data, end - TRAILER)
-            if groups.is_whole(head % NUMBERS):
-                peer.fec.wasted += 1
-                continue
-            row = bytes(self.arena.view[end - length : end - TRAILER])
-            for _, restored in groups.take_parity(head % NUMBERS, head // NUMBERS, index, k, m, row, now):
-                self._deliver_recovered(peer, restored, now)
+        view = self.arena.view
+        for start in range(at * length, stop * length, length):
+            self._take_parity(peer, groups, view[start : start + length], now)
+
+    def _take_parity(self, peer: Peer, groups: Groups, shard: memoryview, now: float) -> None:
+        peer.fec.parity_received += 1
+        head, index, k, m, _ = _TRAILER.unpack_from(shard, len(shard) - TRAILER)
+        if groups.is_whole(head % NUMBERS):
+            peer.fec.wasted += 1
+            return
+        row = bytes(shard[:-TRAILER])
+        for _, restored in groups.take_parity(head % NUMBERS, head // NUMBERS, index, k, m, row, now):
+            self._deliver_recovered(peer, restored, now)
 
     def _deliver_recovered(self, peer: Peer, row: bytes, now: float) -> None:
         frame = frame_of(row)
@@ -180,7 +200,7 @@ class ShardReceiver:
             peer.fec.refused += count + (rest > 0)
             return
         fresh = self._place(groups, rows, at, length, now)
-        ending = bool(rest) and self._place_last(peer, groups, end, rest, now)
+        ending = bool(rest) and self._take_data(peer, groups, self.arena.view[end : end + rest], now)
         if fresh is None and not ending:
             self._deliver(peer, at, stop, length, 0, now)
         elif fresh is None:
@@ -212,15 +232,16 @@ class ShardReceiver:
                 refused.append(row)
         return [row for row in range(len(heads)) if row not in refused] if refused else None
 
-    def _place_last(self, peer: Peer, groups: Groups, start: int, rest: int, now: float) -> bool:
-        """Put the shorter shard at `start` into its group; say whether it is to be delivered."""
-        view, end = self.arena.view, start + rest
-        if view[end - DATA_TRAILER : end - TRAILER] != (rest - DATA_TRAILER).to_bytes(LENGTH, "big"):
+    @staticmethod
+    def _take_data(peer: Peer, groups: Groups, shard: memoryview, now: float) -> bool:
+        """Put a data shard into its group; say whether it is to be delivered."""
+        frame = len(shard) - DATA_TRAILER
+        if shard[frame : frame + LENGTH] != frame.to_bytes(LENGTH, "big"):
             peer.fec.refused += 1
             return False
-        head, index, k, m, _ = _TRAILER.unpack_from(view, end - TRAILER)
-        coded = bytes(view[start : end - TRAILER])
-        return groups.take_data(head % NUMBERS, head // NUMBERS, index, k, m, coded, now)
+        head, index, k, m, _ = _TRAILER.unpack_from(shard, len(shard) - TRAILER)
+        row = bytes(shard[:-TRAILER])
+        return groups.take_data(head % NUMBERS, head // NUMBERS, index, k, m, row, now)
 
     # ---------------------------------------------------------------- delivery
 

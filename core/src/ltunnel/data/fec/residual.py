@@ -25,10 +25,10 @@ def independent(k: int, m: int, loss: float) -> float:
 
 
 @lru_cache(4096)
-def enough(k: int, m: int, used: int) -> int:
-    """How many parity shards protect `used` data shards, at `REFERENCE` losses, as well as m protect k."""
-    bound = independent(k, m, REFERENCE)
-    return next((count for count in range(1, m) if independent(used, count, REFERENCE) <= bound), m)
+def enough(k: int, m: int, used: int, loss: float = REFERENCE, target: float = 0.0) -> int:
+    """How many parity shards protect `used` data shards at this loss as well as m protect k, or leave only `target`."""
+    bound = max(target, independent(k, m, loss))
+    return next((count for count in range(1, m) if independent(used, count, loss) <= bound), m)
 
 
 def bursty(longest: int, loss: float, burst: float) -> Iterator[tuple[int, list[float]]]:

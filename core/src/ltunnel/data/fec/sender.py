@@ -7,7 +7,7 @@ or when their deadline has come.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from struct import Struct
 from typing import Any
 
@@ -30,7 +30,7 @@ from ltunnel.data.fec.layout import DATA_TRAILER, FEC_DATA, FEC_PARITY, followin
 from ltunnel.data.fec.open_group import OpenGroup
 from ltunnel.data.fec.residual import enough
 from ltunnel.data.fec.settings import FecMode, FecSettings
-from ltunnel.data.fec.steering import NOTHING, Choice, Steering
+from ltunnel.data.fec.steering import EXEMPT, NOTHING, Choice, Steering
 from ltunnel.data.grid import Arena, Bytes2D, GridCache, Nonces
 from ltunnel.data.staging import bundled
 from ltunnel.data.virtio import VNET_SIZE
@@ -42,6 +42,8 @@ from ltunnel.wire.types import FrameType
 TRICKLE = 25.0
 """Parity shards a second that groups closed early may have beyond the overhead, in the modes auto and latency."""
 MOST_CREDIT = 32.0
+GRACE = 0.5
+"""How much longer than its deadline, as a share of it, a group waits that will be full by then at the pace so far."""
 COPIES = 2
 """Copies of a small packet of a slow flow, besides itself."""
 
@@ -56,12 +58,16 @@ Send = Callable[[Peer, int, int, float], None]
 class Line:
     """What is under way to one peer."""
 
-    __slots__ = ("choice", "code", "credit", "credited", "epoch", "groups", "next", "peer", "slow", "steering", "turn")
+    __slots__ = ("choice", "code", "credit", "credited", "epoch", "exempt", "groups", "next",
+                 "path", "peer", "slow", "steering", "turn")  # fmt: skip
 
     def __init__(self, peer: Peer, epoch: Epoch, steering: Steering) -> None:
         self.peer = peer
         self.epoch = epoch
         self.steering = steering
+        self.path = peer.path
+        self.exempt = False
+        """Whether the path repairs losses itself."""
         self.slow = SlowFlows()
         self.choice: Choice = NOTHING
         self.code: FecCode | None = None
@@ -75,13 +81,15 @@ class Line:
 
 
 class ShardSender:
-    """Makes shards for all peers of a node."""
+    """Makes shards for all peers of a node, but none over the transports with an index in `reliable`."""
 
-    def __init__(self, codes: Codes, settings: FecSettings) -> None:
+    def __init__(self, codes: Codes, settings: FecSettings, reliable: Container[int] = ()) -> None:
         self.codes = codes
         self.settings = settings
+        self._reliable = reliable
         self._lines: dict[Peer, Line] = {}
         self._open_groups: dict[OpenGroup, Line] = {}  # in the order of their deadlines
+        self._graced: dict[OpenGroup, Line] = {}  # the same, of those that wait a little longer
         self._shard_grids = GridCache(ShardGrid, limit=16)
 
     def attach(self, out: Arena, nonces: Nonces, transports: Sequence[Transport], send: Send) -> None:
@@ -101,16 +109,31 @@ class ShardSender:
             for other in [other for other in self._lines if other.epoch is None]:
                 del self._lines[other]
             line = self._lines[peer] = Line(peer, epoch, Steering(self.settings, self.codes))
-            self._choose(line, now)
-        if line.epoch is not epoch:
+            self._take_path(line, now)
+        elif line.epoch is not epoch:
             self._close_all(line, now)
             line.epoch, line.next = epoch, 0
+            line.steering.losses.delays.restart()
+        if line.path is not peer.path:
+            self._take_path(line, now)
+        line.steering.losses.delays.sent(epoch.counter, now)
         return line
+
+    def _take_path(self, line: Line, now: float) -> None:
+        """Go by the path that is in use now."""
+        before, line.path = line.path, line.peer.path
+        assert before is not None and line.path is not None  # noqa: PT018, S101  # there is an epoch to seal with
+        if (before.transport, before.flow) != (line.path.transport, line.path.flow):
+            line.steering.moved()
+        line.exempt = line.path.transport in self._reliable
+        self._choose(line, now)
 
     def report(self, peer: Peer, epoch: Epoch, report: Report, now: float) -> None:
         """Take what a peer says about what has arrived."""
         line = self._lines.get(peer)
-        if line is not None:
+        if line is not None and not line.exempt:
+            if peer.rtt is not None:
+                line.steering.losses.delays.took(peer.rtt)
             line.steering.report(epoch.local_index, report.expected, report.accepted, report.gaps, now)
             self._choose(line, now)
 
@@ -138,7 +161,7 @@ class ShardSender:
         }
 
     def _choose(self, line: Line, now: float) -> None:
-        choice = line.steering.choice
+        choice = EXEMPT if line.exempt else line.steering.choice
         if choice != line.choice:
             if (choice.k, choice.m, choice.depth) != (line.choice.k, line.choice.m, line.choice.depth):
                 self._close_all(line, now)
@@ -201,7 +224,7 @@ class ShardSender:
 
         In the mode latency packets of slow flows go at once, with copies.
         """
-        if self.settings.mode is FecMode.LATENCY and self.settings.parity:
+        if self.settings.mode is FecMode.LATENCY and self.settings.parity and not line.exempt:
             fast = []
             for start, stop in spans:
                 if line.slow.has(arena.data, start + VNET_SIZE, stop - 1, now):
@@ -249,16 +272,21 @@ class ShardSender:
 
     def next_timeout(self) -> float | None:
         """Return when a group is to be closed, or None."""
-        return next(iter(self._open_groups)).due if self._open_groups else None
+        return min((next(iter(groups)).due for groups in (self._open_groups, self._graced) if groups), default=None)
 
     def handle_timeout(self, now: float) -> None:
-        """Close groups whose deadline has come."""
-        while self._open_groups:
-            group, line = next(iter(self._open_groups.items()))
-            if group.due > now:
-                return
-            line.groups.remove(group)
-            self._close(group, now)
+        """Close groups whose deadline has come, but for those that will soon be full."""
+        for groups in (self._open_groups, self._graced):
+            while groups:
+                group, line = next(iter(groups.items()))
+                if group.due > now:
+                    break
+                if groups is self._open_groups and group.count * (1 + GRACE) >= group.code.k:
+                    self._graced[group] = groups.pop(group)
+                    group.due += self.settings.deadline * GRACE
+                else:
+                    line.groups.remove(group)
+                    self._close(group, now)
 
     def _add(self, line: Line, frame: Buffer, closed: list[OpenGroup], now: float) -> Buffer:
         """Put a frame into an open group, one that is full then into `closed`; return the shard's plaintext."""
@@ -293,7 +321,7 @@ class ShardSender:
 
     def _close(self, group: OpenGroup, now: float) -> None:
         """Send the parity of a group, as far as its keys are still good."""
-        line = self._open_groups.pop(group)
+        line = self._open_groups.pop(group, None) or self._graced.pop(group)
         peer, epoch = group.peer, group.epoch
         count = group.code.m if group.is_full else self._share(line, group, now)
         if count and peer.path is not None and epoch.usable(now):
@@ -306,8 +334,12 @@ class ShardSender:
         trickle: on a line that is full, a few packets with much parity each would drown themselves.
         """
         code, settings = group.code, self.settings
-        mds = self.codes.residual is None
-        wanted = enough(code.k, code.m, group.count) if mds else min(code.m, group.count)
+        if self.codes.residual is not None:
+            wanted = min(code.m, group.count)
+        elif loss := line.choice.loss:
+            wanted = enough(code.k, code.m, group.count, loss, settings.target)
+        else:
+            wanted = enough(code.k, code.m, group.count)
         if settings.mode in (FecMode.FIXED, FecMode.SPREAD):
             return wanted
         earned = group.count * settings.overhead + (now - line.credited) * TRICKLE

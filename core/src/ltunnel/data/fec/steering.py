@@ -1,31 +1,29 @@
-"""How much parity a peer gets, and why: from its reports, with hysteresis.
+"""How much parity a peer gets, and why: from what its path loses, with hysteresis.
 
 More parity as soon as three reports in a row tell of losses, less only after ten seconds in which less would have
-done. A path that loses fewer packets than the target gets none.
+done. A path that loses little gets none. If losses grow with the parity as they do where the line is full, it goes.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from functools import lru_cache
 from typing import NamedTuple
 
 from ltunnel.data.fec.codes import Codes
+from ltunnel.data.fec.losses import LATELY, START, WINDOW, Losses
 from ltunnel.data.fec.residual import bursty, independent, stays_lost
 from ltunnel.data.fec.settings import FecMode, FecSettings
 
-WINDOW = 10.0
-"""Seconds for which a loss is held against a path."""
-LATELY = 3
-"""Reports, a half second apart at least, that are enough to say that a path loses."""
-FEW = 2
-"""Losses that may be chance."""
+REFRAIN = 60.0
+"""Seconds without parity after it has made losses worse."""
 SIZES = (10, 20)
 """Data shards of groups to choose from."""
 DEEPEST = 4
 """Groups to spread bursts over."""
 WORST = 0.5
 """A path that loses more is taken for one that loses so much."""
+EVEN = 1.05
+"""What independent losses look like: mean burst by share that arrives, at most."""
 SPREAD_DEPTH = 4
 
 
@@ -36,34 +34,30 @@ class Choice(NamedTuple):
     m: int
     depth: int
     why: str
+    loss: float = 0.0
+    """Independent losses against which it was chosen; 0 where they come in bursts, or were not asked for."""
 
 
 NOTHING = Choice(0, 0, 1, "off")
-
-
-class _Sample(NamedTuple):
-    when: float
-    sent: int
-    lost: int
-    gaps: int
+EXEMPT = Choice(0, 0, 1, "the transport repairs losses itself")
 
 
 class Steering:
     """Reports of one peer, and what follows from them."""
 
-    __slots__ = ("_codes", "_epoch", "_last", "_needed", "_samples", "_settings", "choice")
+    __slots__ = ("_bad", "_codes", "_needed", "_refrain", "_reports", "_settings", "choice", "losses")
 
     def __init__(self, settings: FecSettings, codes: Codes) -> None:
         self._codes = codes
-        self._epoch: int | None = None
-        self._last = (0, 0, 0)
-        self._samples: deque[_Sample] = deque(maxlen=64)
+        self.losses = Losses()
         self._needed = float("-inf")  # when as much as is chosen was last needed
+        self._refrain = float("-inf")  # until when parity would do harm
         self.change(settings)
 
     def change(self, settings: FecSettings) -> None:
         """Start with other settings."""
         self._settings = settings
+        self._bad, self._reports = 1.0, 0
         self.choice = NOTHING
         if settings.mode is FecMode.OFF or settings.parity == 0:
             return
@@ -71,64 +65,66 @@ class Steering:
             depth = SPREAD_DEPTH if settings.mode is FecMode.SPREAD else 1
             self.choice = Choice(settings.data, settings.parity, depth, f"{settings.mode.value} by configuration")
         else:
-            self.choice = Choice(0, 0, 1, "no loss reported")
+            self.choice = Choice(0, 0, 1, "no loss to repair")
+
+    def moved(self) -> None:
+        """Take note that the path is another one: what the old one lost says nothing of it."""
+        self.losses.forget()
+        self._refrain = float("-inf")
 
     def report(self, epoch: int, expected: int, accepted: int, gaps: int, now: float) -> None:
         """Take cumulative counts of what has arrived of an epoch with this local index."""
-        if epoch != self._epoch:
-            self._epoch, self._last = epoch, (0, 0, 0)
-        before = self._last
-        sent = expected - before[0]
-        if sent <= 0 or accepted < before[1]:
-            return
-        self._last = expected, accepted, gaps
-        lost = max(0, sent - (accepted - before[1]))
-        self._samples.append(_Sample(now, sent, lost, max(0, gaps - before[2])))
-        while self._samples[0].when < now - WINDOW:
-            self._samples.popleft()
-        if self._settings.mode in (FecMode.AUTO, FecMode.LATENCY) and self._settings.parity:
+        new = self.losses.report(epoch, expected, accepted, gaps, now)
+        if new and self._settings.mode in (FecMode.AUTO, FecMode.LATENCY) and self._settings.parity:
             self._steer(now)
 
     def _steer(self, now: float) -> None:
-        loss, burst = self._losses()
-        wanted = choose(self._codes, loss, burst, self._settings.target, self._settings.overhead)
-        current = self.choice
-        if _cost(wanted) >= _cost(current):
+        current, settings = self.choice, self._settings
+        if self._harms():
+            self._refrain = now + REFRAIN
+        if now < self._refrain:
+            self.choice = Choice(0, 0, 1, "losses grew with the parity: the line is full")
+            return
+        loss, burst = self.losses.path
+        target = settings.target if current.m else max(settings.target, START)
+        wanted = choose(self._codes, loss, burst, target, settings.target, settings.overhead)
+        if _cost(wanted) > _cost(current):
             self._needed = now
-            if _cost(wanted) > _cost(current):
-                self.choice = wanted
+            if not current.m:
+                self._watch(_cost(wanted))
+            self.choice = wanted
+        elif _cost(wanted) == _cost(current):
+            self._needed = now
+            self.choice = current if current.m else wanted
         elif now - self._needed >= WINDOW:
             self._needed = now
             self.choice = wanted
 
-    def _losses(self) -> tuple[float, float]:
-        """Share of datagrams lost and mean burst, over `WINDOW` or lately; (0, 1) if losses come and go.
+    def _watch(self, cost: float) -> None:
+        """Parity goes out from now on: work out what would be lost if the line was full already.
 
-        A queue that overflows now and then, as TCP makes it, loses many at once and then none for a while. That is no
-        business of ours: parity would only fill the queue further.
+        A full line carries no more than before, so it would lose all that is added.
         """
-        samples = list(self._samples)
-        return max(_estimate(samples, 0.6), _estimate(samples[-LATELY:], 0.9))
+        shares = self.losses.lately()
+        lost = sum(shares) / len(shares)
+        full = 1 - (1 - lost) / (1 + cost)
+        self._bad = (lost + full) / 2
+        self._reports = 0
+
+    def _harms(self) -> bool:
+        """Whether losses have grown at least half as far as they would on a line that was full already."""
+        self._reports += 1
+        # The first report after the change tells of what was sent before, too.
+        return self._reports == LATELY + 1 and min(self.losses.lately()) > self._bad
 
 
-def _estimate(samples: list[_Sample], steadiness: float) -> tuple[float, float]:
-    """Loss and mean burst, if there were losses in as many samples as if they came evenly, times `steadiness`."""
-    sent = sum(sample.sent for sample in samples)
-    lost = sum(sample.lost for sample in samples)
-    gaps = max(1, sum(sample.gaps for sample in samples))
-    if len(samples) < LATELY or lost < FEW:
-        return 0.0, 1.0
-    arrives = 1 - min(1.0, gaps / sent)
-    expected = sum(1 - arrives**sample.sent for sample in samples)
-    if sum(sample.lost > 0 for sample in samples) < steadiness * expected:
-        return 0.0, 1.0
-    return lost / sent, max(1.0, lost / gaps)
+def choose(codes: Codes, loss: float, burst: float, least: float, target: float, overhead: float) -> Choice:
+    """Find the least parity that leaves less than `target` lost, with at most `overhead`; else the best there is.
 
-
-def choose(codes: Codes, loss: float, burst: float, target: float, overhead: float) -> Choice:
-    """Find the least parity that leaves less than `target` lost, with at most `overhead`; else the best there is."""
-    if loss <= target:
-        why = f"{loss:.2%} lost, less than the target of {target:.2%}" if loss else "no loss reported"
+    None at all if no more than `least` is lost.
+    """
+    if loss <= least:
+        why = f"{loss:.2%} lost, parity begins at {least:.2%}" if loss else "no loss to repair"
         return Choice(0, 0, 1, why)
     loss = min(WORST, float(f"{loss:.1e}"))  # two digits
     burst = min(30.0, max(1.0, round(burst, 1)))
@@ -138,7 +134,8 @@ def choose(codes: Codes, loss: float, burst: float, target: float, overhead: flo
         return Choice(0, 0, 1, f"{loss:.2%} lost, and an overhead of {overhead:.0%} allows no parity")
     bursts = f" in bursts of {burst:.1f}" if depth > 1 else ""
     reached = "" if rest <= target else f", more than the target of {target:.2%}: the overhead is at its limit"
-    return Choice(k, m, depth, f"{loss:.2%} lost{bursts}; {k}+{m} leaves {rest:.2%}{reached}")
+    even = loss if burst * (1 - loss) <= EVEN else 0.0
+    return Choice(k, m, depth, f"{loss:.2%} lost{bursts}; {k}+{m} leaves {rest:.2%}{reached}", even)
 
 
 @lru_cache(256)
@@ -162,7 +159,7 @@ def _residuals(codes: Codes, k: int, most: int, loss: float, burst: float) -> li
         return []
     if codes.residual is not None:
         return [(m, codes.residual(k, m, loss)) for m in pairs]
-    if burst * (1 - loss) <= 1.05:  # what independent losses look like
+    if burst * (1 - loss) <= EVEN:
         return [(m, independent(k, m, loss)) for m in pairs]
     by_length = dict(bursty(k + pairs[-1], loss, burst))
     return [(m, stays_lost(by_length[k + m], m)) for m in pairs]
