@@ -30,7 +30,7 @@ from ltunnel.plugin.descriptors import (
 )
 from ltunnel.plugin.discovery import Candidate, CandidateKind, DiscoveryAgent, Probe, Signal, SignalKind
 from ltunnel.plugin.host import HostRule, HostRuleKind
-from ltunnel.plugin.interfaces import Aead, FecCode, TellingTransport, Transport
+from ltunnel.plugin.interfaces import Aead, FecCode, PartingTransport, TellingTransport, Transport
 from ltunnel.plugin.ports import (
     Address,
     Buffer,
@@ -40,6 +40,7 @@ from ltunnel.plugin.ports import (
     PortKind,
     PortSpec,
     RawPort,
+    Route,
     StreamEvent,
     StreamPort,
 )
@@ -74,6 +75,7 @@ __all__ = [
     "NextHop",
     "NoOptions",
     "Options",
+    "PartingTransport",
     "PathClass",
     "PathView",
     "PluginInfo",
@@ -82,6 +84,7 @@ __all__ = [
     "PortSpec",
     "Probe",
     "RawPort",
+    "Route",
     "RoutingDescriptor",
     "RoutingPolicy",
     "Signal",

@@ -81,6 +81,17 @@ class TellingTransport(Transport, Protocol):
     the transport's name in front, the same text once a minute. Keep it short: nobody may read it for a while."""
 
 
+class PartingTransport(Transport, Protocol):
+    """What a transport may also have, to end in good order."""
+
+    def leave(self, now: float) -> None:
+        """Tell far ends, and firewalls on the way, that it is over.
+
+        Called once, after the core's own goodbyes: nothing is sent or received afterwards, and the ports are closed.
+        """
+        ...
+
+
 class Aead(Protocol):
     """One key, both directions of work: seal and open rows. The core never repeats a nonce with one key.
 

@@ -7,7 +7,7 @@ takes their place. So a plugin never opens a socket, and the same code runs in a
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 Buffer = memoryview
 """A view of a preallocated bytearray, format ``B``, one-dimensional."""
@@ -69,6 +69,16 @@ class Port(Protocol):
         ...
 
 
+class Route(NamedTuple):
+    """How packets of a RAW port get to a host."""
+
+    source: bytes
+    """Packed address that the port wants as their source."""
+    mtu: int
+    seen_as: bytes
+    """Packed address with which they leave this machine: where its own kernel translates, another than `source`."""
+
+
 class RawPort(Port, Protocol):
     """IP packets of one protocol, to and from a few local port numbers, with a virtio-net header in front of each.
 
@@ -96,9 +106,12 @@ class RawPort(Port, Protocol):
     """The local port numbers, all open at once; the first is that of `local`."""
     secret: bytes
     """32 random bytes, others at each opening: for keyed hashes, so that a transport needs no source of randomness."""
+    changes: int
+    """Another number when what `route` returns may have changed. A change wakes the port as a packet does; `recv` then
+    mostly has nothing."""
 
-    def route(self, host: str) -> tuple[bytes, int] | None:
-        """Return (packed local address, MTU) of packets to `host` as things are now, None without a route."""
+    def route(self, host: str) -> Route | None:
+        """Return how packets get to `host` as things are now, None without a route."""
         ...
 
 

@@ -67,6 +67,9 @@ class Answerer(Side):
         del self._flows[flow.key]
         flow.drop_connection()
 
+    def look_around(self, now: float) -> None:
+        """Do nothing: a hub answers from where it was asked."""
+
     def _begin(self, segment: Segment, agreed: Agreed, to: tuple[str], window: int, now: float, seq: int) -> Flow:
         key, ack = segment[0], segment[2]
         far, own, far_port, own_port = ends(key)

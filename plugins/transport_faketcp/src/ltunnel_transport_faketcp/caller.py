@@ -93,6 +93,15 @@ class Caller(Side):
         del self._by_remote[flow.remote]
         self._hang_up(flow)
 
+    def look_around(self, now: float) -> None:
+        """Call again at once on flows whose packets leave with another address now: nobody would know them."""
+        for flow in self._by_remote.values():
+            if flow.state is not State.IDLE and self._is_cut_off(flow):
+                self._counts.lost += flow.is_up
+                when = self._give_up(flow, now)
+                if when is not None:
+                    self._timers.plan(flow, when)
+
     def _visit_closed(self, flow: Flow, now: float) -> float | None:
         if flow.state is not State.OPENING:
             return None
@@ -146,7 +155,7 @@ class Caller(Side):
         flow.route = self._port.route(flow.remote[0])
         if flow.route is None:
             return now + NO_ROUTE_RETRY
-        far, own = ip_address(flow.remote[0]).packed, flow.route[0]
+        far, own = ip_address(flow.remote[0]).packed, flow.route.source
         for number in self._numbers():
             key = make_key(far, own, flow.remote[1], number)
             if key not in self._flows:

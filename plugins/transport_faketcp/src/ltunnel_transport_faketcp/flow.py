@@ -8,7 +8,7 @@ windows (see `ltunnel.testing.conntrack` for its rules) sees no acknowledgement 
 
 from __future__ import annotations
 
-from ltunnel.plugin import Address
+from ltunnel.plugin import Address, Route
 from ltunnel_transport_faketcp.opening import SCALE, Agreed, Numbers, payload_limit
 from ltunnel_transport_faketcp.segment import ACK, MASK, PSH, Head, word
 from ltunnel_transport_faketcp.slots import Reader
@@ -40,8 +40,8 @@ class Flow:
         self.to = (remote[0],)
         self.state = state
         self.key = b""
-        self.route: tuple[bytes, int] | None = None
-        """On a node: packed own address, and MTU."""
+        self.route: Route | None = None
+        """On a node: how packets got to the far end when the connection began."""
         self.numbers = Numbers(0, 0, 0, 0)
         self.first = 0
         """Our SYN's sequence number."""

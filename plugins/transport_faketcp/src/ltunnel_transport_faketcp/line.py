@@ -57,7 +57,7 @@ class Line:
         far, own, far_port, own_port = ends(flow.key)
         label, ident = flow.numbers.label, flow.numbers.ident + flow.tries
         head = Head(own, far, own_port, far_port, timed=False, ident=ident & 0xFFFF, label=label)
-        options = write_options(largest_mss(flow.route[1], head.version), clock(flow.numbers, now))
+        options = write_options(largest_mss(flow.route.mtu, head.version), clock(flow.numbers, now))
         self._send_syn(head, flow.first, 0, SYN, SYN_WINDOW, options, flow.to)
 
     def answer_syn(self, key: bytes, seq: int, offered: Agreed, to: tuple[str], now: float) -> None:
@@ -75,7 +75,7 @@ class Line:
         if known is not None and now < known[1]:
             return known[0]
         route = self._port.route(host)
-        mss = largest_mss(_ETHERNET_MTU if route is None else route[1], version)
+        mss = largest_mss(_ETHERNET_MTU if route is None else route.mtu, version)
         self._known_mss[version] = (mss, now + _ROUTE_AGE)
         return mss
 

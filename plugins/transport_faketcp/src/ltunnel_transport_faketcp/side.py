@@ -64,6 +64,10 @@ class Side(ABC):
         """Remove a flow."""
 
     @abstractmethod
+    def look_around(self, now: float) -> None:
+        """Take note that routes and own addresses may have changed."""
+
+    @abstractmethod
     def _visit_closed(self, flow: Flow, now: float) -> float | None:
         """Look at a flow without a connection; return when to come again."""
 

@@ -39,6 +39,8 @@ class FakeTcpTransport:
         self.ports: Sequence[Port] = (port,)
         self.prefix = PREFIX
         self.counts = Counts()
+        self._port = port
+        self._changes = port.changes
         self._port_send = port.send
         self._port_recv = port.recv
         self._flows: dict[bytes, Flow] = {}
@@ -91,7 +93,13 @@ class FakeTcpTransport:
         """Receive a batch; see `ltunnel.plugin.Transport`. Empty ranges may have no flow."""
         if self._ready:
             return self._put(buf, pos)
-        start, stop, piece, source = self._port_recv(buf, pos)
+        try:
+            start, stop, piece, source = self._port_recv(buf, pos)
+        except BlockingIOError:
+            if self._port.changes != self._changes:
+                self._changes = self._port.changes
+                self._side.look_around(now)
+            raise
         segment = read(buf, start + VNET_SIZE, stop)
         if segment is None:
             self.counts.malformed += 1
@@ -144,6 +152,11 @@ class FakeTcpTransport:
                 self._line.reset(flow, now)
             self._side.forget(flow)
             flow.state = move(flow.state, Cause.CLOSE)
+
+    def leave(self, now: float) -> None:
+        """End all connections with a RST, so that firewalls forget them; nothing can be sent afterwards."""
+        for flow in list(self._flows.values()):
+            self.close(flow, now)
 
     def next_timeout(self) -> float | None:
         """Return when something is due (monotonic seconds), or None."""
