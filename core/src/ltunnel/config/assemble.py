@@ -77,7 +77,9 @@ def control_settings(
     a node. Raises `ConfigError` when the link's MTU leaves too little for the tunnel.
     """
     outside = ip_address(config.local_addr.host if remote is None else remote[0])
-    overhead = max(part.descriptor.overhead for part in stack.transports) + (SHARD_TRAILER if stack.fec else 0)
+    overhead = max(part.descriptor.overhead_with(part.options) for part in stack.transports) + (
+        SHARD_TRAILER if stack.fec else 0
+    )
     mtu = tunnel_mtu(config.mtu, link_mtu, IP_HEADER[outside.version], overhead)
     _check_mtu(config, mtu, link_mtu)
     lowered = f"mtu: lowered from {config.mtu} to {mtu}, which is what a link of {link_mtu} carries"

@@ -64,9 +64,9 @@ class TransportDescriptor:
     options: type[Options]
     wire_name: str
     """Name in status output and in the stack's fingerprint."""
-    overhead: int
-    """Bytes that it adds to a datagram on top of the IP header: 8 for UDP. It counts against the MTU, so 0 for a
-    transport over streams, which are cut wherever a packet is full."""
+    overhead: int | Callable[[Any], int]
+    """Bytes that it adds to a datagram on top of the IP header: 8 for UDP; or (options) -> bytes. It counts against the
+    MTU, so 0 for a transport over streams, which are cut wherever a packet is full."""
     ports: Callable[[Any, TransportContext], Sequence[PortSpec]]
     """(options, context) -> the ports it needs."""
     create: Callable[[Any, Sequence[Port], TransportContext], Transport]
@@ -79,6 +79,10 @@ class TransportDescriptor:
     reliable: bool = False
     """True when it repairs loss itself, as TCP does: erasure coding on top adds nothing. What it then loses are
     datagrams that it had no room for, so the line is full, and parity would fill it more."""
+
+    def overhead_with(self, options: Any) -> int:
+        """Return the overhead with these options."""
+        return self.overhead(options) if callable(self.overhead) else self.overhead
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

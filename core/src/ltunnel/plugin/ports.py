@@ -4,7 +4,7 @@ A transport names the ports it needs (`PortSpec`), the runtime opens them and ha
 takes their place. So a plugin never opens a socket, and the same code runs in a simulation without root.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 from typing import Any, NamedTuple, Protocol
@@ -38,12 +38,17 @@ class PortSpec:
     `host` and `port` are what it binds to; port 0 lets the kernel choose. `dual_stack` on an IPv6 wildcard takes IPv4
     too. `extra` holds what only one kind needs: for RAW ``protocol`` (6), ``backend`` ("auto", "packet" or "tun") and
     ``numbers`` (how many local port numbers, 1 unless given; only with port 0), for STREAM ``listen`` (bool).
+
+    Two transports of a hub may ask for the same UDP number. They then share it, if `accepts` tells their datagrams
+    apart: it gets a datagram as it came and says whether that is the transport's. It is asked for the first of each
+    batch, so it must be quick, and the transport must drop what it does not know. None takes what no other accepts.
     """
 
     kind: PortKind
     host: str
     port: int
     dual_stack: bool = False
+    accepts: Callable[[Buffer], bool] | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
 

@@ -15,9 +15,12 @@ from ltunnel.registry.text import printable
 _SHOWN_VALUE = 60
 
 
-def read_options(plugin: Plugin, section: object) -> Options:
-    """Make a plugin's options from its section. Raises `ConfigError`: ``fec_rs.parity: ... (got 300)``."""
-    name = plugin.entry.name
+def read_options(plugin: Plugin, section: object, name: str = "") -> Options:
+    """Make a plugin's options from its section. Raises `ConfigError`: ``fec_rs.parity: ... (got 300)``.
+
+    `name` is that of the section, where it is not the plugin's.
+    """
+    name = name or plugin.entry.name
     if not isinstance(section, Mapping):
         raise ConfigError(f"{name}: should hold the plugin's options (got {shown(section)})")
     verdict = guard(plugin.entry, "its options model raises", lambda: _validate(plugin.options, dict(section)))
