@@ -82,9 +82,9 @@ class Line:
     def _send(self, flow: Flow, seq: int, size: int, control: bytes, now: float) -> None:
         head = flow.head
         assert head is not None  # noqa: S101  # there is a connection
-        flow.told = received = flow.received
+        flow.told = flow.received
         start = head.write(
-            self._view, _HEADROOM, size, size, seq, received, control, clock(flow.numbers, now), flow.echo
+            self._view, _HEADROOM, size, size, seq, flow.ack, control, clock(flow.numbers, now), flow.echo
         )  # fmt: skip
         self._port.send(self._view, start, _HEADROOM + size, size, flow.to)
 

@@ -79,7 +79,7 @@ class FakeTcpTransport:
             seg = flow.pieces
         received = flow.received
         clock = flow.numbers.clock + int(now * 1000)
-        at = head.write(buf, start, size, seg, flow.sent, received, flow.data_word, clock, flow.echo)
+        at = head.write(buf, start, size, seg, flow.sent, flow.ack, flow.data_word, clock, flow.echo)
         if not self._port_send(buf, at, end, seg, flow.to):
             return False
         flow.sent = after
