@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from ipaddress import ip_address
+from pathlib import Path
 
 from ltunnel.config.fec import fec_plugin
 from ltunnel.config.model import Config
@@ -34,6 +35,7 @@ def selection(config: Config, entries: Entries | None = None) -> Selection:
         fec=fec_plugin(config, entries or read_entries()),
         disabled=frozenset(config.disable_plugins),
         options=config.plugin_options,
+        folder=str(Path(config.source).parent) if config.source else "",
     )
 
 

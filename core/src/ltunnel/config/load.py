@@ -46,7 +46,7 @@ def load(
     remarks = list(secret.remarks)
     if file is not None and "key" in written:
         remarks += filter(None, [exposure(file)])
-    fields = {**written, **overrides}
+    fields = {**written, **overrides, **tls.absolute(overrides)}
     if secret.key is not None:
         fields["key"] = secret.key
     places = _Places(file, overrides, flags or {})

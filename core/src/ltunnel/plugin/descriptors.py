@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import PurePath
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
 
 from ltunnel.plugin.discovery import DiscoveryAgent
 from ltunnel.plugin.host import HostRule
@@ -24,6 +25,19 @@ class Options(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+FOLDER = "folder"
+"""Key of the validation context under which options find the folder of the configuration file."""
+
+
+def _beside_the_config(name: str, info: ValidationInfo) -> str:
+    folder = (info.context or {}).get(FOLDER, "")
+    return str(PurePath(folder, name)) if folder else name
+
+
+FileName = Annotated[str, Field(min_length=1), AfterValidator(_beside_the_config)]
+"""An option that names a file: a relative name counts from the folder of the configuration file, if there is one."""
 
 
 class NoOptions(Options):

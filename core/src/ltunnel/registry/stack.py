@@ -40,6 +40,8 @@ class Selection:
     disabled: frozenset[str] = frozenset()
     options: Mapping[str, Any] = field(default_factory=dict)
     """Sections by name, as it is written above."""
+    folder: str = ""
+    """Where relative names of files in them begin; empty for the working directory."""
 
     def wanted(self) -> Iterator[tuple[str, Kind]]:
         """Give each selected name with the kind it is selected for."""
@@ -54,9 +56,8 @@ class Selection:
         return list(dict.fromkeys(kind for wanted, kind in self.wanted() if plugin_of(wanted) == name))
 
     def sections(self, name: str) -> dict[str, Any]:
-        """Return the sections of a plugin, by the names under which it is selected; its own one if it is not."""
-        names = dict.fromkeys(wanted for wanted, _kind in self.wanted() if plugin_of(wanted) == name) or {name: None}
-        return {wanted: self.options.get(wanted, {}) for wanted in names}
+        """Return the sections of a plugin, by the names under which it is selected; none if it is not."""
+        return {wanted: self.options.get(wanted, {}) for wanted, _kind in self.wanted() if plugin_of(wanted) == name}
 
 
 def plugin_of(name: str) -> str:
@@ -96,7 +97,7 @@ def build_stack(selection: Selection, entries: Entries) -> Stack:
     for name, kind in wanted:
         plugin = plugins[plugin_of(name)]
         descriptor = as_kind(plugin, kind)
-        options = read_options(plugin, selection.options.get(name, {}), name)
+        options = read_options(plugin, selection.options.get(name, {}), name, selection.folder)
         parts.setdefault(kind, []).append(Part(name, descriptor, options))
     first = {kind: found[0] for kind, found in parts.items()}
     return Stack(

@@ -7,14 +7,12 @@ hangs, exits or crashes does no harm to the others or to the listing.
 import multiprocessing
 import os
 import sys
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 
 from ltunnel.errors import ConfigError, PluginError
 from ltunnel.registry.describe import Option, describe
 from ltunnel.registry.entries import Entries, Entry
-from ltunnel.registry.kinds import Kind
 from ltunnel.registry.load import load
 from ltunnel.registry.options import read_options
 from ltunnel.registry.refusal import PluginRefusedError, Status
@@ -81,10 +79,7 @@ def _examine_apart(entry: Entry, finding: Finding, selection: Selection) -> Find
     """Run `_examine` in a forked process and bring its finding back."""
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
-    sections = selection.sections(entry.name)
-    process = context.Process(
-        target=_child, args=(sender, entry, finding, selection.kinds(entry.name), sections), daemon=True
-    )
+    process = context.Process(target=_child, args=(sender, entry, finding, selection), daemon=True)
     process.start()
     sender.close()
     try:
@@ -105,18 +100,16 @@ def _examine_apart(entry: Entry, finding: Finding, selection: Selection) -> Find
         receiver.close()
 
 
-def _child(
-    sender: Connection, entry: Entry, finding: Finding, kinds: Sequence[Kind], sections: Mapping[str, object]
-) -> None:
+def _child(sender: Connection, entry: Entry, finding: Finding, selection: Selection) -> None:
     nowhere = os.open(os.devnull, os.O_RDWR)
     for descriptor in range(3):
         os.dup2(nowhere, descriptor)
     sys.stdout = sys.stderr = os.fdopen(nowhere, "w")  # a buffer of their own, too
-    sender.send(_examine(entry, finding, kinds, sections))
+    sender.send(_examine(entry, finding, selection))
     os._exit(0)  # no exit handlers: they are the plugin's, or the parent's
 
 
-def _examine(entry: Entry, finding: Finding, kinds: Sequence[Kind], sections: Mapping[str, object]) -> Finding:
+def _examine(entry: Entry, finding: Finding, selection: Selection) -> Finding:
     """Load a plugin and see whether it fits what it is selected for."""
     try:
         plugin = load(entry)
@@ -130,11 +123,10 @@ def _examine(entry: Entry, finding: Finding, kinds: Sequence[Kind], sections: Ma
     )
     try:
         finding = replace(finding, options=describe(plugin.options))
-        for kind in kinds:
+        for kind in selection.kinds(entry.name):
             as_kind(plugin, kind)
-        if kinds:
-            for name, section in sections.items():
-                read_options(plugin, section, name)
+        for name, section in selection.sections(entry.name).items():
+            read_options(plugin, section, name, selection.folder)
     except PluginRefusedError as refused:
         return replace(finding, status=refused.status, reason=refused.reason)
     except (PluginError, ConfigError) as error:
