@@ -16,6 +16,7 @@ from ltunnel.runtime.raw import open_raw
 from ltunnel.runtime.shared import Sharing
 from ltunnel.runtime.stream import open_stream
 from ltunnel.runtime.udp import RECEIVE_BUFFER, UdpPort, open_udp
+from ltunnel.runtime.udp_sources import SourcedPort, has_choice
 from ltunnel.wire.text import escape
 
 _PROTOCOLS = {PortKind.UDP: "UDP", PortKind.STREAM: "TCP", PortKind.RAW: "TCP"}
@@ -73,7 +74,9 @@ def _open(spec: PortSpec, host: HostChanges, receive_buffer: int, sharing: Shari
 
 
 def _open_udp(spec: PortSpec, receive_buffer: int) -> UdpPort:
-    return open_udp(spec.host, spec.port, dual_stack=spec.dual_stack, receive_buffer=receive_buffer)
+    answers = spec.port and has_choice(spec.host, dual_stack=spec.dual_stack)
+    make = SourcedPort if answers else UdpPort
+    return open_udp(spec.host, spec.port, dual_stack=spec.dual_stack, receive_buffer=receive_buffer, make=make)
 
 
 def taken_by(spec: PortSpec, name: str) -> str:
