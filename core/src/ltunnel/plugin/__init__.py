@@ -31,7 +31,7 @@ from ltunnel.plugin.descriptors import (
 )
 from ltunnel.plugin.discovery import Candidate, CandidateKind, DiscoveryAgent, Probe, Signal, SignalKind
 from ltunnel.plugin.host import HostRule, HostRuleKind
-from ltunnel.plugin.interfaces import Aead, FecCode, PartingTransport, TellingTransport, Transport
+from ltunnel.plugin.interfaces import Aead, FecCode, MeetingTransport, PartingTransport, TellingTransport, Transport
 from ltunnel.plugin.ports import (
     Address,
     Buffer,
@@ -74,6 +74,7 @@ __all__ = [
     "Flow",
     "HostRule",
     "HostRuleKind",
+    "MeetingTransport",
     "NextHop",
     "NoOptions",
     "Options",

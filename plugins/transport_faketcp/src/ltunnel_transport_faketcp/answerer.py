@@ -27,6 +27,10 @@ class Answerer(Side):
         """Return a flow on which nothing can be sent: a hub is connected to."""
         return Flow(remote, State.CLOSED, now)
 
+    def meet(self, remote: Address, like: Flow, now: float) -> Flow:  # noqa: ARG002
+        """Return a flow on which nothing can be sent, as `connect` does."""
+        return self.connect(remote, now)
+
     def want(self, flow: Flow, now: float) -> None:
         """Do nothing: only the node can open a connection."""
 
@@ -50,6 +54,10 @@ class Answerer(Side):
             self._counts.refused += 1
             return None
         return self._begin(segment, agreed, to, window << (agreed.scale or 0), now, seq)
+
+    def confirm(self, flow: Flow, segment: Segment, now: float) -> None:  # noqa: ARG002
+        """Do nothing: a hub has only open connections in its table."""
+        self._counts.strays += 1
 
     def implausible(self, flow: Flow, segment: Segment, to: tuple[str], now: float) -> None:
         """Begin anew if a node uses the same port for another connection, which then acknowledges our first number."""

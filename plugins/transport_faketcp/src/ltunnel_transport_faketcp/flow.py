@@ -34,10 +34,10 @@ class Flow:
     """
 
     __slots__ = (
-        "ack", "ack_planned", "acked", "began", "data_word", "due", "echo", "first", "head", "heard", "hinted", "hold",
-        "holes", "key", "limit", "much", "much_planned", "numbers", "patience", "pieces", "probed", "pure_word",
-        "reached", "reader", "received", "remote", "route", "sent", "shift", "span", "state", "to", "told", "tries",
-        "used", "waiting",
+        "ack", "ack_planned", "acked", "began", "data_word", "due", "echo", "far", "first", "head", "heard", "hinted",
+        "hold", "holes", "key", "limit", "much", "much_planned", "near", "number", "numbers", "offered", "patience",
+        "pieces", "probed", "pure_word", "reached", "reader", "received", "remote", "route", "sent", "shift", "span",
+        "state", "to", "told", "tries", "used", "waiting",
     )  # fmt: skip
 
     def __init__(self, remote: Address, state: State, now: float) -> None:
@@ -48,8 +48,15 @@ class Flow:
         self.route: Route | None = None
         """On a node: how packets got to the far end when the connection began."""
         self.numbers = Numbers(0, 0, 0, 0)
+        self.number = 0
+        """On a node: our port number of the newest connection."""
+        self.near = 0
+        """On a node: the port number from which the flow is opened, by both ends at once; 0: any, and by us."""
         self.first = 0
         """Our SYN's sequence number."""
+        self.far = 0
+        """What follows the sequence number of the far end's SYN, which came with `offered`, where both ends open."""
+        self.offered = Agreed()
         self.head: Head | None = None
         self.data_word = self.pure_word = b""
         self.pieces = 0

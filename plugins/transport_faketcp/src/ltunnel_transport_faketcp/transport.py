@@ -63,6 +63,10 @@ class FakeTcpTransport:
         """Return the flow to `remote`, which begins to open if it is new."""
         return self._side.connect(remote, now)
 
+    def meet(self, remote: Address, like: Flow, now: float) -> Flow:
+        """Return the flow to another node, which opens it at the same time; see `ltunnel.plugin.MeetingTransport`."""
+        return self._side.meet(remote, like, now)
+
     def send(self, flow: Flow, buf: Buffer, start: int, end: int, seg: int, now: float) -> bool:
         """Send a batch; see `ltunnel.plugin.Transport`. What the far end's window has no room for is dropped."""
         size = end - start
@@ -106,7 +110,7 @@ class FakeTcpTransport:
             return None, pos, pos, 0
         key, seq, ack, flags, window, data, end, clock, _ = segment
         flow = self._flows.get(key)
-        if flow is None or flags & CONTROL or not flags & ACK:
+        if flow is None or flags & CONTROL or not flags & ACK or flow.limit < 0:
             tcp = start + VNET_SIZE + (20 if len(key) == 12 else 40)
             flow = self._unusual(flow, segment, buf, tcp, source, now)
             if flow is None:
@@ -213,8 +217,8 @@ class FakeTcpTransport:
             self._side.syn(segment, bytes(buf[tcp + 20 : data]), to, now)
         elif flow is not None and flags & CONTROL:
             self._side.hint(flow, now)
-        elif flow is None and not flags & CONTROL and flags & ACK:
-            return self._side.admit(segment, to, now)
+        elif not flags & CONTROL and flags & ACK:
+            return self._side.admit(segment, to, now) if flow is None else self._side.confirm(flow, segment, now)
         else:
             self.counts.strays += 1
         return None
