@@ -63,9 +63,10 @@ def test_a_firewall_that_lets_only_tracked_tcp_pass(lab: Lab, backend: str) -> N
     assert handshakes == 1
 
 
+@pytest.mark.parametrize("backend", ["packet", "tun"])
 @pytest.mark.parametrize("kind", ["rst", "fin"])
-def test_forged_endings_are_hints_only(lab: Lab, kind: str) -> None:
-    network, firewall = build(lab)
+def test_forged_endings_are_hints_only(lab: Lab, kind: str, backend: str) -> None:
+    network, firewall = build(lab, backend)
     pings = Pings(network.host(0), network.hub_inner)
     time.sleep(0.5)
     began = time.time()

@@ -33,9 +33,9 @@ def build(lab: Lab, name: str, settings: dict[str, object], number: int) -> tupl
 
 @pytest.mark.parametrize(("percent", "backend"), [(1, "packet"), (1, "tun"), (5, "packet"), (5, "tun")])
 def test_it_is_no_slower_than_udp(lab: Lab, percent: float, backend: str) -> None:
-    """Rounds take turns, so that what slows the machine slows both; with few losses in a round, chance has its part, too.
+    """Rounds take turns, so that what slows the machine slows both.
 
-    So there are more of them where the first do not show it.
+    With few losses in a round chance has its part, too, so there are more of them where the first do not show it.
     """
     fake = {"transport": ["transport_faketcp"], "transport_faketcp": {"backend": backend}}
     lines = [build(lab, "udp", {"transport": ["transport_udp"]}, 0), build(lab, "fake", fake, 1)]
