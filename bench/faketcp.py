@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from ltunnel.constants import HEADROOM
-from ltunnel.plugin import Buffer, Endpoint
+from ltunnel.plugin import Buffer, Endpoint, Route
 from ltunnel_transport_faketcp import FakeTcpTransport, FramedTransport
 from ltunnel_transport_faketcp.flow import Flow
 from ltunnel_transport_udp import UdpTransport
@@ -28,6 +28,7 @@ class LoopPort:
     local: Endpoint = ("192.0.2.1", 9000)
     numbers: Sequence[int] = (9000,)
     secret = bytes(32)
+    changes = 0
 
     def __init__(self, own: bytes) -> None:
         self.own = own
@@ -47,9 +48,9 @@ class LoopPort:
         """Give out the same again, which is in `buf` already."""
         return pos, pos + len(self.data), self.seg, self.source
 
-    def route(self, host: str) -> tuple[bytes, int]:  # noqa: ARG002
+    def route(self, host: str) -> Route:  # noqa: ARG002
         """Return the address that the packets are made for."""
-        return self.own, 1500
+        return Route(self.own, 1500, self.own)
 
 
 def best(step: Callable[[], object], rounds: int = ROUNDS) -> float:

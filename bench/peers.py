@@ -4,7 +4,7 @@ import os
 import shutil
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -155,15 +155,20 @@ class Ltunnel(Peer):
     name = "ltunnel"
     args: tuple[str, ...] = ()
 
+    def arguments(self) -> tuple[Sequence[str], Sequence[str]]:
+        """Return the arguments of the hub, and those of the nodes."""
+        both = ("--transport", "transport_udp", *self.args)
+        return both, both
+
     def start(self) -> None:
         """Start a hub and two nodes."""
         arena = self.arena
         key = arena.hub.run(PROGRAM, "genkey").stdout.strip()
-        args = ("--transport", "transport_udp", *self.args)
+        hub, node = self.arguments()
         tunnels = {
-            "hub": Tunnel.hub(arena.hub, f"{self.address(HUB)}/24", key=key, args=args),
-            "node": Tunnel.node(arena.node, arena.hub_for_node, f"{self.address(NODE)}/24", key=key, args=args),
-            "other": Tunnel.node(arena.other, arena.hub_for_other, f"{self.address(OTHER)}/24", key=key, args=args),
+            "hub": Tunnel.hub(arena.hub, f"{self.address(HUB)}/24", key=key, args=hub),
+            "node": Tunnel.node(arena.node, arena.hub_for_node, f"{self.address(NODE)}/24", key=key, args=node),
+            "other": Tunnel.node(arena.other, arena.hub_for_other, f"{self.address(OTHER)}/24", key=key, args=node),
         }
         for part, tunnel in tunnels.items():
             arena.programs[part] = [tunnel.program]

@@ -8,7 +8,7 @@ from pathlib import Path
 from lab.host import Host, LabError
 
 _FLAGS = "tcp.analysis."
-_TCP = ("tcp.srcport", "tcp.flags", "tcp.checksum.status", "ip.checksum.status", "_ws.malformed")
+_TCP = ("frame.time_epoch", "tcp.srcport", "tcp.flags", "tcp.checksum.status", "ip.checksum.status", "_ws.malformed")
 _CHECKS = ("-o", "tcp.check_checksum:TRUE", "-o", "ip.check_checksum:TRUE")
 
 

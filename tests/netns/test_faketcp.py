@@ -1,11 +1,13 @@
 """Fake TCP where only TCP passes: firewalls that track strictly, lost state, forged endings; nothing is left behind."""
 
+import signal
 import time
 from ipaddress import ip_interface
 
 import pytest
 
 from lab import Lab, Tunnel, traffic
+from lab.capture import Capture
 from lab.firewall import Firewall
 from lab.network import HUB_OUTER, KEY, Network, attach_node
 from lab.pings import Pings
@@ -61,9 +63,10 @@ def test_a_firewall_that_lets_only_tracked_tcp_pass(lab: Lab, backend: str) -> N
     assert handshakes == 1
 
 
+@pytest.mark.parametrize("backend", ["packet", "tun"])
 @pytest.mark.parametrize("kind", ["rst", "fin"])
-def test_forged_endings_are_hints_only(lab: Lab, kind: str) -> None:
-    network, firewall = build(lab)
+def test_forged_endings_are_hints_only(lab: Lab, kind: str, backend: str) -> None:
+    network, firewall = build(lab, backend)
     pings = Pings(network.host(0), network.hub_inner)
     time.sleep(0.5)
     began = time.time()
@@ -75,6 +78,46 @@ def test_forged_endings_are_hints_only(lab: Lab, kind: str) -> None:
         time.sleep(2.5)
 
     assert pings.longest_silence(since=began) < 5
+
+
+@pytest.mark.parametrize("backend", ["packet", "tun"])
+@pytest.mark.parametrize("end", ["node", "hub"])
+def test_at_its_end_firewalls_forget_the_connection(lab: Lab, backend: str, end: str) -> None:
+    """After SIGTERM there is no ESTABLISHED entry, which would stay for five days."""
+    network, firewall = build(lab, backend)
+    assert any(" ESTABLISHED " in line for line in firewall.connections())
+    other = network.hub if end == "node" else network.nodes[0]
+    if end == "hub":
+        network.nodes[0].program.signal(signal.SIGSTOP)  # it would call again
+
+    (network.nodes[0] if end == "node" else network.hub).program.stop()
+
+    deadline = time.monotonic() + 5
+    while any(" ESTABLISHED " in line for line in firewall.connections()):
+        assert time.monotonic() < deadline, firewall.connections()
+        time.sleep(0.1)
+    assert firewall.invalid() == 0
+    other.program.signal(signal.SIGCONT)
+
+
+@pytest.mark.parametrize("backend", ["packet", "tun"])
+def test_a_node_that_gets_another_address_calls_again_at_once(lab: Lab, backend: str) -> None:
+    """The first SYN from the new address leaves within a second of the change, and pings go on."""
+    hub_args = options(lab, backend)
+    network = Network.build(lab, nodes=1, hub_args=hub_args, node_args=hub_args)
+    node = network.host(0)
+    capture = Capture(node, "eth0", "tcp[13] == 2 and src host 203.0.113.2")
+    pings = Pings(node, network.hub_inner)
+    time.sleep(1)
+
+    changed = time.time()
+    node.delete_address("eth0", "198.18.0.2/24")
+    lab.address(node, "203.0.113.2/30")
+    time.sleep(4)
+
+    assert pings.longest_silence(since=changed) < 3
+    assert network.nodes[0].program.output().count("event=connected") == 1
+    assert float(capture.stop().rows[0]["frame.time_epoch"]) - changed < 1.0
 
 
 @pytest.mark.parametrize("backend", ["packet", "tun"])

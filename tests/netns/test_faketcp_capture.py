@@ -15,8 +15,6 @@ WHOLE = {"tx": False, "tso": False, "gso": False, "gro": False}
 """Every frame as it is on a wire: cut, and with its checksum."""
 PLAIN = 5310
 SYN, SYN_ACK, ACK = 2, 18, 16
-PAST_LOSSES = {"ack_lost_segment"}
-"""What gives fake TCP away: nothing is sent again, so acknowledgements go on past what was lost."""
 
 
 def build(lab: Lab) -> dict[str, Host]:
@@ -73,6 +71,12 @@ def test_a_clean_line(lab: Lab, backend: str) -> None:
 
 
 def test_a_line_that_loses_packets(lab: Lab) -> None:
+    """Nothing is said of it that is not said of plain TCP on this line, in front of the loss or behind it.
+
+    In front of it, at the sender, all is seen that was sent; behind it, at the receiver, what arrived. As nothing is
+    sent again, what is missing stays missing, and acknowledgements wait in front of it. They do so for half a window,
+    33 MB: in a longer capture they move on once in so many bytes, which Wireshark calls `ack_lost_segment`.
+    """
     hosts = build(lab)
     captures = [Capture(host, "eth0", f"tcp port {port}") for host in hosts.values() for port in (PORT, PLAIN)]
     connect(lab, hosts, "auto")
@@ -88,4 +92,4 @@ def test_a_line_that_loses_packets(lab: Lab) -> None:
     assert fake_sent.flags.keys() <= plain_sent.flags.keys()
     assert plain_received.flags["lost_segment"] > 20
     assert fake_received.flags["lost_segment"] > 20
-    assert fake_received.flags.keys() <= plain_received.flags.keys() | PAST_LOSSES
+    assert fake_received.flags.keys() <= plain_received.flags.keys()

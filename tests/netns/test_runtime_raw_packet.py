@@ -129,7 +129,7 @@ def test_a_node_that_moves_sends_from_its_new_address(hosts, pair):
     hosts[1].add_address("eth0", "192.0.2.50/24")
     node.settle(0.1)
     assert not node.send(HUB, 9000, b"lost", flags=PUSH, source=NODE)
-    assert node.port.route(HUB) == (socket.inet_aton("192.0.2.50"), 1500)
+    assert node.port.route(HUB)[:2] == (socket.inet_aton("192.0.2.50"), 1500)
     assert arrives(node, hub)
 
 
@@ -215,7 +215,7 @@ def test_more_changes_than_netlink_keeps_are_survived(hosts, pair):
     batch = "".join(f"route add 10.{i >> 8}.{i & 255}.0/24 via {HUB}\n" for i in range(20_000))
     hosts[1].run("ip", "-batch", "-", text=batch, timeout=60)
     assert arrives(node, hub, patience=3)
-    assert node.port.route("10.70.0.1") == (socket.inet_aton(NODE), 1500)
+    assert node.port.route("10.70.0.1")[:2] == (socket.inet_aton(NODE), 1500)
 
 
 # ---------------------------------------------------------------- what is taken, and what is not

@@ -156,7 +156,10 @@ def test_defaults_are_the_documents(write: Write) -> None:
         ({"tun_name": "lt%d"},
          "tun_name: should be the name of a device: 1 to 15 letters, digits, '-', '_' or '.' (got \"lt%d\")"),
         ({"transport": []}, "transport: should name at least one plugin"),
-        ({"transport": ["a", "a"]}, 'transport: should not name a plugin twice (got ["a", "a"])'),
+        (
+            {"transport": ["a", "a"]},
+            'transport: should not name a transport twice; give one a label: transport_faketcp:udp (got ["a", "a"])',
+        ),
         ({"transport": "Transport-UDP"},
          'transport: should be the name of a plugin, such as transport_udp (got "Transport-UDP")'),
         ({"cipher": 1}, "cipher: should be the name of a plugin, such as transport_udp (got 1)"),

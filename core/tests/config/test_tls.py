@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ltunnel.config import load
+from ltunnel.config import load, load_stack
 
 CLIENT = {"mode": "client", "remote_addr": "hub.example:443", "tunnel_addr": "10.0.0.2/24"}
 
@@ -37,3 +37,24 @@ def meant(tmp_path: Path, fields: dict[str, Any]) -> tuple[tuple[str, ...], Any]
 )  # fmt: skip
 def test_fields_become_transport_and_options(tmp_path, fields, transport, options):
     assert meant(tmp_path, fields) == (transport, options)
+
+
+def test_files_count_from_where_they_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the configuration from its folder, those of flags from the working directory."""
+    folder, elsewhere = tmp_path / "etc", tmp_path / "elsewhere"
+    folder.mkdir()
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    file = folder / "config.json"
+    written = {"tls_enabled": True, "tls_cert_file": "tls/a.crt", "tls_key_file": "/abs/a.key", "key": "ab" * 32}
+    file.write_text(json.dumps(written | {"transport_tls": {"ca": "ca.pem"}}))
+
+    def files(overrides: dict[str, Any], path: Path | None = file) -> list[str]:
+        (part,) = load_stack(load(path, overrides, {})).transports
+        options = part.options.model_dump()
+        return [options["cert"], options["key"], options["ca"]]
+
+    assert files({}) == [str(folder / "tls/a.crt"), "/abs/a.key", str(folder / "ca.pem")]
+    assert files({"tls_cert_file": "b.crt"}) == [str(elsewhere / "b.crt"), "/abs/a.key", str(folder / "ca.pem")]
+    flags = {"tls_enabled": True, "tls_cert_file": "b.crt", "tls_key_file": "b.key", "key": "ab" * 32}
+    assert files(flags, None)[:2] == [str(elsewhere / "b.crt"), str(elsewhere / "b.key")]

@@ -62,8 +62,69 @@ def test_a_list_in_order_with_options_each(tmp_path: Path) -> None:
 
 
 def test_a_transport_twice_is_an_error() -> None:
-    with pytest.raises(ConfigError, match="should not name a plugin twice"):
+    with pytest.raises(ConfigError, match="should not name a transport twice; give one a label"):
         load(None, {"transport": "transport_udp,transport_udp"}, {})
+    with pytest.raises(ConfigError, match="should not name a transport twice"):
+        load(None, {"transport": "transport_udp:a,transport_udp:a"}, {})
+
+
+@pytest.mark.parametrize("name", ["transport_udp:", "transport_udp:A", "transport_udp:a:b", "transport_udp: a", ":a"])
+def test_labels_that_are_none(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"^transport: should"):
+        load(None, {"transport": name}, {})
+
+
+def test_a_transport_with_a_label_has_a_section_of_its_own(tmp_path: Path) -> None:
+    file = tmp_path / "config.json"
+    written: dict[str, Any] = {
+        "transport": ["transport_faketcp", "transport_faketcp:udp", "transport_udp"],
+        "transport_faketcp": {"backend": "packet"}, "transport_faketcp:udp": {"framing": "udp"}, "key": "ab" * 32,
+    }  # fmt: skip
+    file.write_text(json.dumps(written))
+    file.chmod(0o600)
+    config = load(file, {}, {})
+    stack = load_stack(config)
+    assert [part.name for part in stack.transports] == written["transport"]
+    first, second, _ = (part.options.model_dump() for part in stack.transports)
+    assert (first["framing"], first["backend"]) == ("tcp", "packet")
+    assert (second["framing"], second["backend"]) == ("udp", "auto")
+    assert config.notices() == ()
+    written["transport_faketcp:udp"] = {"framing": "icmp"}
+    file.write_text(json.dumps(written))
+    with pytest.raises(
+        ConfigError, match=r"config.json: transport_faketcp:udp.framing: Input should be 'tcp' or 'udp'"
+    ):
+        load_stack(load(file, {}, {}))
+
+
+def test_a_section_for_a_label_that_is_not_used_is_said(tmp_path: Path) -> None:
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps({"transport": "transport_faketcp", "transport_faketcp:x": {"framing": "udp"}}))
+    (notice,) = load(file, {}, {}).notices()
+    assert notice.startswith("transport_faketcp:x: its options are not in effect")
+
+
+def test_labels_do_not_hide_that_a_plugin_is_not_there() -> None:
+    config = load(None, {"transport": "transport_gone:x", "key": "ab" * 32}, {})
+    with pytest.raises(PluginError, match="plugin transport_gone: not installed"):
+        load_stack(config)
+    config = load(None, {"transport": "transport_udp:x", "disable_plugins": "transport_udp", "key": "ab" * 32}, {})
+    with pytest.raises(PluginError, match="selected as transport, but listed in disable_plugins"):
+        load_stack(config)
+
+
+def test_overhead_may_depend_on_the_options(tmp_path: Path) -> None:
+    """Fake TCP in UDP has no timestamps and no length."""
+    found = []
+    for framing in ("tcp", "udp"):
+        options = {"transport_faketcp": {"framing": framing}}
+        config = Config(mtu=1500, transport="transport_faketcp", key="ab" * 32, fec="none", plugin_options=options)
+        settings, _ = control_settings(
+            config, load_stack(config), identity=Identity.from_private(bytes(32)), keys=network_keys(config),
+            link_mtu=1500,
+        )  # fmt: skip
+        found.append(settings.mtu)
+    assert found == [1500 - 20 - 34 - 28 - 11, 1500 - 20 - 28 - 28 - 11]
 
 
 def test_the_mtu_is_that_of_the_transport_with_the_most_overhead() -> None:

@@ -52,6 +52,18 @@ def test_a_disabled_plugin_is_not_imported(install: Install, tmp_path: Path) -> 
     assert (tmp_path / "imported").exists()
 
 
+def test_every_section_of_a_plugin_is_checked() -> None:
+    names = ("transport_faketcp", "transport_faketcp:udp")
+    wrong = {"transport_faketcp:udp": {"framing": "no"}}
+    (finding,) = survey(read_entries(), Selection(transports=names, options=wrong), only="transport_faketcp")
+    assert finding.selected
+    assert finding.status is Status.BROKEN
+    assert finding.reason.startswith("transport_faketcp:udp.framing: Input should be 'tcp' or 'udp'")
+    right = {"transport_faketcp:udp": {"framing": "udp"}}
+    (finding,) = survey(read_entries(), Selection(transports=names, options=right), only="transport_faketcp")
+    assert finding.status is Status.SELECTED
+
+
 def test_selected_and_disabled_says_so() -> None:
     selection = Selection(cipher="crypto_plain", disabled=frozenset({"crypto_plain"}))
     finding = _one("crypto_plain", selection)

@@ -239,3 +239,18 @@ def test_a_note_that_cannot_be_written_stops_the_change(machine):
     with pytest.raises(HostError, match="cannot write"):
         changes.add_rules([RULE])
     assert machine.tables == {}
+
+
+def test_rules_can_be_taken_back_before_the_rest(machine):
+    changes = machine.start()
+    changes.add_rules([RULE])
+    changes.add_rules([OTHER])
+    changes.drop_rules([OTHER])
+    assert machine.tables == {"ltunnel_tun0": ([RULE], None)}
+    changes.drop_rules([])
+    machine.broken = True
+    changes.drop_rules([RULE])
+    assert machine.complaints == ["cannot take back rules: nft is broken"]
+    machine.broken = False
+    changes.close()
+    assert machine.tables == {}

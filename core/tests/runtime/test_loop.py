@@ -148,3 +148,70 @@ def test_a_hangup_is_ignored(loop):
         ended = threading.Timer(0.05, loop.stop)
         loop.run(lambda now: loop.stop())
         ended.cancel()
+
+
+def test_a_handler_that_has_more_to_do_is_called_again_without_waiting(loop, event):
+    """Although its descriptor shows nothing: what waits is elsewhere."""
+    left = 5
+    times = []
+
+    def handle(now: float) -> bool:
+        nonlocal left
+        if left == 5:
+            os.eventfd_read(event)
+        left -= 1
+        times.append(now)
+        return left > 0
+
+    def tick(now: float) -> float | None:
+        if times and not left:
+            loop.stop()
+        return None if not times else now + 10
+
+    loop.watch(event, handle)
+    os.eventfd_write(event, 1)
+    loop.run(tick)
+    assert len(times) == 5
+    assert times[-1] - times[0] < 0.5
+
+
+def test_unfinished_work_leaves_others_their_turn(loop, event):
+    """One that always has more to do starves neither descriptors nor timers."""
+    other = make_event()
+    seen = []
+
+    def tick(now: float) -> float | None:
+        seen.append("tick")
+        if seen.count("tick") == 2:
+            os.eventfd_write(other, 1)
+        return None
+
+    def stop(now: float) -> None:
+        seen.append("other")
+        loop.stop()
+
+    loop.watch(event, lambda now: True)
+    loop.watch(other, stop)
+    os.eventfd_write(event, 1)
+    loop.run(tick)
+    assert seen[-1] == "other"
+    os.close(other)
+
+
+def test_unfinished_work_of_a_descriptor_that_is_no_longer_watched_is_dropped(loop, event):
+    calls = []
+
+    def handle(now: float) -> bool:
+        calls.append(now)
+        loop.unwatch(event)
+        return True
+
+    def tick(now: float) -> float | None:
+        if calls:
+            loop.stop()
+        return now + 0.01
+
+    loop.watch(event, handle)
+    os.eventfd_write(event, 1)
+    loop.run(tick)
+    assert len(calls) == 1

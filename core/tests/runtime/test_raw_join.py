@@ -219,8 +219,8 @@ def test_whatever_comes_leaves_complete_and_in_order(parts, six):
             [packet.payload[at : at + seg] for at in range(0, len(packet.payload), seg)] if seg else [packet.payload]
         )
         seq = packet.seq
-        for piece in pieces:
-            flags = packet.flags if piece is pieces[-1] else ACK
+        for number, piece in enumerate(pieces, 1):
+            flags = packet.flags if number == len(pieces) else ACK
             found.append(Seen(packet.ports, seq, packet.ack, flags, packet.window, packet.options, piece))
             seq = seq + len(piece) & 0xFFFFFFFF
     line.close()

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from ltunnel.plugin import HostRuleKind, PortKind, TransportContext
 from ltunnel.testing import Host, Network, SimRawPort
-from ltunnel_transport_faketcp import FakeTcpOptions, ltunnel_transport
+from ltunnel_transport_faketcp import FakeTcpOptions, is_framed, ltunnel_transport
 from ltunnel_transport_faketcp.states import TRANSITIONS, Cause, State, diagram
 
 HUB = TransportContext(listen=("::", 9000), remote=None)
@@ -25,7 +25,14 @@ def test_ports():
     assert (spec.host, spec.port, spec.dual_stack) == ("0.0.0.0", 0, False)
     assert spec.extra == {"protocol": 6, "backend": "tun", "numbers": 8}
     (spec,) = ports(FakeTcpOptions(framing="udp"), NODE)
-    assert (spec.kind, spec.extra) == (PortKind.UDP, {})
+    assert (spec.kind, spec.extra, spec.accepts) == (PortKind.UDP, {}, None)
+    (spec,) = ports(FakeTcpOptions(framing="udp"), HUB)
+    assert (spec.kind, spec.port, spec.accepts) == (PortKind.UDP, 9000, is_framed), "it may be another's number, too"
+
+
+def test_overhead():
+    descriptor = ltunnel_transport()
+    assert [descriptor.overhead_with(FakeTcpOptions(framing=framing)) for framing in ("tcp", "udp")] == [34, 28]
 
 
 def test_host_rules():

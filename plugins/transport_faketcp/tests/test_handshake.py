@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from ltunnel.testing.conntrack import TrackState
 from ltunnel.testing.packets import ACK, FIN, PSH, RST, SYN
 from ltunnel.testing.segments import Fields, fields_of, make_payload
 from ltunnel_transport_faketcp.states import State
@@ -237,17 +238,47 @@ def test_a_reset_that_is_true(make_wall):
 
 
 def test_the_address_changes(make_wall):
-    """A node that is carried elsewhere does not wait for silence to last: packets would leave with another source."""
+    """A node that is carried elsewhere does not wait for silence: it calls at once, with its new address."""
     wall = make_wall()
     flow, _ = wall.open_flow()
-    wall.node.send(flow, [b"x"], wall.now)
+    before = flow.key
     wall.node.host.move(wall.tap, "198.51.100.77")
     start = wall.now
-    while not (wall.hub.datagrams and wall.hub.datagrams[-1] == b"moved") and wall.now < start + 10:
-        wall.node.send(flow, [b"moved"], wall.now)
-        wall.run(0.1)
-    assert wall.now - start < 2.0
+    wall.run(0.1)
+    assert flow.state is State.OPEN
+    assert flow.key[-2:] != before[-2:], "another port"
+    (syn,) = [(when, fields) for when, way, fields in wall.tap.seen if when >= start and fields.flags == SYN]
+    assert syn[0] - start < 0.01
+    wall.node.send(flow, [b"moved"], wall.now)
+    wall.run(0.1)
     assert wall.hub.inbox[-1][0].remote[0] == "198.51.100.77"
+    assert wall.hub.inbox[-1][1] == b"moved"
+    assert not wall.wall.invalid
+
+
+def test_the_same_address_again(make_wall):
+    """A cable that is pulled out and put in again: the connection stays."""
+    wall = make_wall()
+    flow, _ = wall.open_flow()
+    before = flow.key
+    wall.node.host.move(wall.tap, wall.node.host.addresses[0])
+    wall.run(0.5)
+    assert wall.node.send(flow, [b"still here"], wall.now)
+    wall.run(0.1)
+    assert wall.hub.datagrams == [b"still here"]
+    assert flow.key == before
+
+
+def test_carried_through_a_place_without_network(make_wall):
+    """Nothing can be sent there; the first SYN leaves as soon as there is a way."""
+    wall = make_wall()
+    flow, _ = wall.open_flow()
+    wall.node.host.detach(wall.node.host.links[0])
+    wall.run(2.0)
+    wall.node.host.attach(wall.tap, "198.51.100.78")
+    wall.run(0.1)
+    assert flow.state is State.OPEN
+    assert wall.hub.transport._flows[next(reversed(wall.hub.transport._flows))].remote[0] == "198.51.100.78"
 
 
 def test_no_network_for_a_while(make_wall):
@@ -346,6 +377,23 @@ def test_closing_sends_a_reset(make_wall):
     assert flow.state is State.CLOSED
     wall.run(60.0)
     assert not wall.hub.transport._flows
+
+
+@pytest.mark.parametrize("end", ["node", "hub"])
+def test_leaving_tells_the_firewall(make_wall, end):
+    """At the end of the program a firewall's entry goes from ESTABLISHED to CLOSE, by segments that it finds valid."""
+    wall = make_wall()
+    flow, back = wall.open_flow()
+    getattr(wall, end).transport.leave(wall.now)
+    left, stays = (flow, back) if end == "node" else (back, flow)
+    assert left.state is State.CLOSED
+    assert not getattr(wall, end).transport._flows
+    assert not getattr(wall, end).send(left, [b"too late"], wall.now)
+    wall.run(0.1)
+    assert stays.hinted
+    assert stays.is_up, "whoever stays only asks"
+    assert (wall.established, wall.wall.in_state(TrackState.CLOSE)) == (0, 1)
+    assert not wall.wall.invalid
 
 
 def test_a_path_that_strips_options(make_wall):

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from ipaddress import ip_address
+from pathlib import Path
 
 from ltunnel.config.fec import fec_plugin
 from ltunnel.config.model import Config
@@ -34,6 +35,7 @@ def selection(config: Config, entries: Entries | None = None) -> Selection:
         fec=fec_plugin(config, entries or read_entries()),
         disabled=frozenset(config.disable_plugins),
         options=config.plugin_options,
+        folder=str(Path(config.source).parent) if config.source else "",
     )
 
 
@@ -77,7 +79,9 @@ def control_settings(
     a node. Raises `ConfigError` when the link's MTU leaves too little for the tunnel.
     """
     outside = ip_address(config.local_addr.host if remote is None else remote[0])
-    overhead = max(part.descriptor.overhead for part in stack.transports) + (SHARD_TRAILER if stack.fec else 0)
+    overhead = max(part.descriptor.overhead_with(part.options) for part in stack.transports) + (
+        SHARD_TRAILER if stack.fec else 0
+    )
     mtu = tunnel_mtu(config.mtu, link_mtu, IP_HEADER[outside.version], overhead)
     _check_mtu(config, mtu, link_mtu)
     lowered = f"mtu: lowered from {config.mtu} to {mtu}, which is what a link of {link_mtu} carries"

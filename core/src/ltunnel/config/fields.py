@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
 from typing import NamedTuple
 
+from ltunnel.registry.stack import LABEL
 from ltunnel.wire.text import NAME_LIMIT, valid_name
 
 TunnelAddress = IPv4Interface | IPv6Interface
@@ -163,6 +164,25 @@ def read_plugin_names(value: object) -> tuple[str, ...]:
     if len(set(names)) < len(names):
         raise ValueError("should not name a plugin twice")
     return names
+
+
+def read_transports(value: object) -> tuple[str, ...]:
+    """Read names of transports: as `read_plugin_names` does, each with a label behind a colon or without."""
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",")]
+    if not isinstance(value, list | tuple):
+        raise ValueError("should be the name of a transport, or a list of names")
+    names = tuple(map(_transport, value))
+    if len(set(names)) < len(names):
+        raise ValueError("should not name a transport twice; give one a label: transport_faketcp:udp")
+    return names
+
+
+def _transport(value: object) -> str:
+    name, colon, label = value.partition(LABEL) if isinstance(value, str) else (value, "", "")
+    if colon and not re.fullmatch(r"[a-z0-9_-]{1,32}", label):
+        raise ValueError("should have a label of small letters and digits behind the colon")
+    return f"{read_plugin_name(name)}{colon}{label}"
 
 
 def read_plugin_name(value: object) -> str:

@@ -17,7 +17,7 @@ from ltunnel.config.model import DEFAULT_TRANSPORTS, INTERNAL, RULE, Config
 from ltunnel.config.read import read_file
 from ltunnel.config.secret import exposure, find_secret
 from ltunnel.errors import ConfigError
-from ltunnel.registry import Entries, read_entries
+from ltunnel.registry import Entries, plugin_of, read_entries
 from ltunnel.registry.options import causes, complaints, shown
 from ltunnel.registry.text import printable
 
@@ -46,7 +46,7 @@ def load(
     remarks = list(secret.remarks)
     if file is not None and "key" in written:
         remarks += filter(None, [exposure(file)])
-    fields = {**written, **overrides}
+    fields = {**written, **overrides, **tls.absolute(overrides)}
     if secret.key is not None:
         fields["key"] = secret.key
     places = _Places(file, overrides, flags or {})
@@ -73,7 +73,7 @@ def _check_sections(sections: Mapping[str, Any], config: Config, entries: Entrie
     """Refuse keys that are neither fields nor plugins, and sections that are not objects."""
     plugins = {*entries.names(), *config.transport, config.cipher, config.fec} - {"", NO_FEC}
     for name, section in sections.items():
-        if name not in plugins:
+        if name not in plugins and plugin_of(name) not in plugins:
             close = difflib.get_close_matches(name, sorted(FIELDS | plugins), n=1, cutoff=0.75)
             meant = f"; did you mean {close[0]}?" if close else ""
             raise ConfigError(f"{source}: {printable(name, 60)}: is neither a field nor an installed plugin{meant}")

@@ -22,6 +22,7 @@ from ltunnel.config.fields import (
     read_plugin_name,
     read_plugin_names,
     read_remote,
+    read_transports,
     read_tunnel_addresses,
     refuse_bool,
 )
@@ -41,6 +42,7 @@ _Share = Annotated[float, BeforeValidator(refuse_bool), Field(gt=0, le=1)]
 _Name = Annotated[str, PlainValidator(read_name)]
 _PluginName = Annotated[str, PlainValidator(read_plugin_name)]
 _PluginNames = Annotated[tuple[str, ...], PlainValidator(read_plugin_names)]
+_Transports = Annotated[tuple[str, ...], PlainValidator(read_transports)]
 
 
 class Mode(Enum):
@@ -103,7 +105,7 @@ class Config(BaseModel):
     timeout: _Seconds = Field(30.0, description="seconds of silence after which a peer is gone")
     keepalive: _Seconds = Field(10.0, description="seconds of silence after which a sign of life is sent")
 
-    transport: _PluginNames = Field(DEFAULT_TRANSPORTS, description="transport plugins, the preferred one first")
+    transport: _Transports = Field(DEFAULT_TRANSPORTS, description="transport plugins, the preferred one first")
     cipher: _PluginName = Field(
         default_factory=_cipher_default, description="cipher plugin; without a key crypto_plain, which encrypts nothing"
     )

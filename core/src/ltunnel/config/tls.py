@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ltunnel.config.model import Config
 
 TRANSPORT = "transport_tls"
+_FILES = ("tls_cert_file", "tls_key_file")
+
+
+def absolute(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Return files that flags name as absolute names: they count from the working directory, not from the file's."""
+    return {field: str(Path(flags[field]).absolute()) for field in _FILES if flags.get(field)}
 
 
 def transports(config: Config) -> tuple[str, ...]:

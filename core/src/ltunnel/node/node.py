@@ -96,9 +96,13 @@ class Node:
         self._send_messages(now)
 
     def stop(self, now: float) -> None:
-        """Say goodbye to all peers."""
+        """Say goodbye to all peers, and have the transports that can do so end their flows (`PartingTransport`)."""
         self.control.stop(now)
         self._send_messages(now)
+        for transport in self._transports:
+            leave = getattr(transport, "leave", None)
+            if leave is not None:
+                leave(now)
 
     def handle_tun(self, now: float) -> bool:
         """Take what the TUN device has. True when more may wait."""

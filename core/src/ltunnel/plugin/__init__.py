@@ -21,6 +21,7 @@ from ltunnel.plugin.descriptors import (
     CipherDescriptor,
     DiscoveryDescriptor,
     FecDescriptor,
+    FileName,
     NoOptions,
     Options,
     PluginInfo,
@@ -30,7 +31,7 @@ from ltunnel.plugin.descriptors import (
 )
 from ltunnel.plugin.discovery import Candidate, CandidateKind, DiscoveryAgent, Probe, Signal, SignalKind
 from ltunnel.plugin.host import HostRule, HostRuleKind
-from ltunnel.plugin.interfaces import Aead, FecCode, TellingTransport, Transport
+from ltunnel.plugin.interfaces import Aead, FecCode, MeetingTransport, PartingTransport, TellingTransport, Transport
 from ltunnel.plugin.ports import (
     Address,
     Buffer,
@@ -40,6 +41,7 @@ from ltunnel.plugin.ports import (
     PortKind,
     PortSpec,
     RawPort,
+    Route,
     StreamEvent,
     StreamPort,
 )
@@ -68,12 +70,15 @@ __all__ = [
     "Endpoint",
     "FecCode",
     "FecDescriptor",
+    "FileName",
     "Flow",
     "HostRule",
     "HostRuleKind",
+    "MeetingTransport",
     "NextHop",
     "NoOptions",
     "Options",
+    "PartingTransport",
     "PathClass",
     "PathView",
     "PluginInfo",
@@ -82,6 +87,7 @@ __all__ = [
     "PortSpec",
     "Probe",
     "RawPort",
+    "Route",
     "RoutingDescriptor",
     "RoutingPolicy",
     "Signal",

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import PurePath
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
 
 from ltunnel.plugin.discovery import DiscoveryAgent
 from ltunnel.plugin.host import HostRule
@@ -24,6 +25,19 @@ class Options(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+FOLDER = "folder"
+"""Key of the validation context under which options find the folder of the configuration file."""
+
+
+def _beside_the_config(name: str, info: ValidationInfo) -> str:
+    folder = (info.context or {}).get(FOLDER, "")
+    return str(PurePath(folder, name)) if folder else name
+
+
+FileName = Annotated[str, Field(min_length=1), AfterValidator(_beside_the_config)]
+"""An option that names a file: a relative name counts from the folder of the configuration file, if there is one."""
 
 
 class NoOptions(Options):
@@ -64,9 +78,9 @@ class TransportDescriptor:
     options: type[Options]
     wire_name: str
     """Name in status output and in the stack's fingerprint."""
-    overhead: int
-    """Bytes that it adds to a datagram on top of the IP header: 8 for UDP. It counts against the MTU, so 0 for a
-    transport over streams, which are cut wherever a packet is full."""
+    overhead: int | Callable[[Any], int]
+    """Bytes that it adds to a datagram on top of the IP header: 8 for UDP; or (options) -> bytes. It counts against the
+    MTU, so 0 for a transport over streams, which are cut wherever a packet is full."""
     ports: Callable[[Any, TransportContext], Sequence[PortSpec]]
     """(options, context) -> the ports it needs."""
     create: Callable[[Any, Sequence[Port], TransportContext], Transport]
@@ -79,6 +93,10 @@ class TransportDescriptor:
     reliable: bool = False
     """True when it repairs loss itself, as TCP does: erasure coding on top adds nothing. What it then loses are
     datagrams that it had no room for, so the line is full, and parity would fill it more."""
+
+    def overhead_with(self, options: Any) -> int:
+        """Return the overhead with these options."""
+        return self.overhead(options) if callable(self.overhead) else self.overhead
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -81,6 +81,33 @@ class TellingTransport(Transport, Protocol):
     the transport's name in front, the same text once a minute. Keep it short: nobody may read it for a while."""
 
 
+class PartingTransport(Transport, Protocol):
+    """What a transport may also have, to end in good order."""
+
+    def leave(self, now: float) -> None:
+        """Tell far ends, and firewalls on the way, that it is over.
+
+        Called once, after the core's own goodbyes: nothing is sent or received afterwards, and the ports are closed.
+        """
+        ...
+
+
+class MeetingTransport(Transport, Protocol):
+    """What a transport with connections may also have: connections between two nodes, neither of which can be called.
+
+    A NAT or firewall in front of each lets nothing in but answers. So both open the connection at the same time,
+    towards the address that the hub has seen the other come from (RFC 9293, section 3.5: simultaneous open).
+    """
+
+    def meet(self, remote: Address, like: Flow, now: float) -> Flow:
+        """Return the flow to `remote` at once, and start it, from the local port that `like` uses.
+
+        `like` is the flow to the hub. The other node has to do the same within seconds; until then it is repeated, as
+        long as the flow is used. Apart from that it is a flow as those of `connect`.
+        """
+        ...
+
+
 class Aead(Protocol):
     """One key, both directions of work: seal and open rows. The core never repeats a nonce with one key.
 

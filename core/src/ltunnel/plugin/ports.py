@@ -4,10 +4,10 @@ A transport names the ports it needs (`PortSpec`), the runtime opens them and ha
 takes their place. So a plugin never opens a socket, and the same code runs in a simulation without root.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 Buffer = memoryview
 """A view of a preallocated bytearray, format ``B``, one-dimensional."""
@@ -38,12 +38,17 @@ class PortSpec:
     `host` and `port` are what it binds to; port 0 lets the kernel choose. `dual_stack` on an IPv6 wildcard takes IPv4
     too. `extra` holds what only one kind needs: for RAW ``protocol`` (6), ``backend`` ("auto", "packet" or "tun") and
     ``numbers`` (how many local port numbers, 1 unless given; only with port 0), for STREAM ``listen`` (bool).
+
+    Two transports of a hub may ask for the same UDP number. They then share it, if `accepts` tells their datagrams
+    apart: it gets a datagram as it came and says whether that is the transport's. It is asked for the first of each
+    batch, so it must be quick, and the transport must drop what it does not know. None takes what no other accepts.
     """
 
     kind: PortKind
     host: str
     port: int
     dual_stack: bool = False
+    accepts: Callable[[Buffer], bool] | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
 
@@ -67,6 +72,16 @@ class Port(Protocol):
         Raises `BlockingIOError` when nothing waits. `buf` has at least 65,536 bytes after `pos`.
         """
         ...
+
+
+class Route(NamedTuple):
+    """How packets of a RAW port get to a host."""
+
+    source: bytes
+    """Packed address that the port wants as their source."""
+    mtu: int
+    seen_as: bytes
+    """Packed address with which they leave this machine: where its own kernel translates, another than `source`."""
 
 
 class RawPort(Port, Protocol):
@@ -96,9 +111,12 @@ class RawPort(Port, Protocol):
     """The local port numbers, all open at once; the first is that of `local`."""
     secret: bytes
     """32 random bytes, others at each opening: for keyed hashes, so that a transport needs no source of randomness."""
+    changes: int
+    """Another number when what `route` returns may have changed. A change wakes the port as a packet does; `recv` then
+    mostly has nothing."""
 
-    def route(self, host: str) -> tuple[bytes, int] | None:
-        """Return (packed local address, MTU) of packets to `host` as things are now, None without a route."""
+    def route(self, host: str) -> Route | None:
+        """Return how packets get to `host` as things are now, None without a route."""
         ...
 
 

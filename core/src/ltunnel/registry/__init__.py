@@ -9,7 +9,7 @@ from ltunnel.registry.entries import Entries, Entry, read_entries
 from ltunnel.registry.kinds import Kind
 from ltunnel.registry.load import Plugin, load
 from ltunnel.registry.refusal import PluginRefusedError, Status
-from ltunnel.registry.stack import Part, Selection, Stack, build_stack
+from ltunnel.registry.stack import Part, Selection, Stack, build_stack, plugin_of
 
 __all__ = [
     "Entries",
@@ -23,5 +23,6 @@ __all__ = [
     "Status",
     "build_stack",
     "load",
+    "plugin_of",
     "read_entries",
 ]

@@ -60,7 +60,9 @@ def fault(kind: Kind, descriptor: object) -> str | None:
     makers: list[Callable[..., object]] = [descriptor.create]
     if isinstance(descriptor, TransportDescriptor):
         makers.append(descriptor.ports)
-        if descriptor.overhead < 0:
+        if callable(descriptor.overhead):
+            makers.append(descriptor.overhead)
+        elif descriptor.overhead < 0:
             return f"{kind.hook}: overhead is negative"
     if not all(callable(maker) for maker in makers):
         return f"{kind.hook}: the descriptor holds something that cannot be called"

@@ -9,26 +9,30 @@ from pydantic_core import ErrorDetails
 
 from ltunnel.errors import ConfigError
 from ltunnel.plugin import Options
+from ltunnel.plugin.descriptors import FOLDER
 from ltunnel.registry.load import Plugin, guard
 from ltunnel.registry.text import printable
 
 _SHOWN_VALUE = 60
 
 
-def read_options(plugin: Plugin, section: object) -> Options:
-    """Make a plugin's options from its section. Raises `ConfigError`: ``fec_rs.parity: ... (got 300)``."""
-    name = plugin.entry.name
+def read_options(plugin: Plugin, section: object, name: str = "", folder: str = "") -> Options:
+    """Make a plugin's options from its section. Raises `ConfigError`: ``fec_rs.parity: ... (got 300)``.
+
+    `name` is that of the section, where it is not the plugin's; `folder` is where relative names of files begin.
+    """
+    name = name or plugin.entry.name
     if not isinstance(section, Mapping):
         raise ConfigError(f"{name}: should hold the plugin's options (got {shown(section)})")
-    verdict = guard(plugin.entry, "its options model raises", lambda: _validate(plugin.options, dict(section)))
+    verdict = guard(plugin.entry, "its options model raises", lambda: _validate(plugin.options, dict(section), folder))
     if isinstance(verdict, ValidationError):
         raise ConfigError("; ".join(f"{name}.{place}: {text}" for place, text in complaints(verdict)))
     return verdict
 
 
-def _validate(model: type[Options], section: dict[str, object]) -> Options | ValidationError:
+def _validate(model: type[Options], section: dict[str, object], folder: str) -> Options | ValidationError:
     try:
-        return model.model_validate(section)
+        return model.model_validate(section, context={FOLDER: folder})
     except ValidationError as error:
         return error
 

@@ -21,10 +21,16 @@ from ltunnel.registry.refusal import PluginRefusedError, Status
 
 D = TypeVar("D")
 
+LABEL = ":"
+"""Between a plugin's name and a label, where a transport is wanted more than once: ``transport_faketcp:udp``."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """What a configuration says of plugins: names by kind, names never to be used, sections of options."""
+    """What a configuration says of plugins: names by kind, names never to be used, sections of options.
+
+    Transports may have labels (`plugin_of`).
+    """
 
     transports: Sequence[str] = ()
     cipher: str | None = None
@@ -33,7 +39,9 @@ class Selection:
     routing: str | None = None
     disabled: frozenset[str] = frozenset()
     options: Mapping[str, Any] = field(default_factory=dict)
-    """Sections by plugin name."""
+    """Sections by name, as it is written above."""
+    folder: str = ""
+    """Where relative names of files in them begin; empty for the working directory."""
 
     def wanted(self) -> Iterator[tuple[str, Kind]]:
         """Give each selected name with the kind it is selected for."""
@@ -44,12 +52,21 @@ class Selection:
                 yield name, kind
 
     def kinds(self, name: str) -> list[Kind]:
-        """Return what a name is selected for."""
-        return [kind for wanted, kind in self.wanted() if wanted == name]
+        """Return what a plugin is selected for."""
+        return list(dict.fromkeys(kind for wanted, kind in self.wanted() if plugin_of(wanted) == name))
+
+    def sections(self, name: str) -> dict[str, Any]:
+        """Return the sections of a plugin, by the names under which it is selected; none if it is not."""
+        return {wanted: self.options.get(wanted, {}) for wanted, _kind in self.wanted() if plugin_of(wanted) == name}
+
+
+def plugin_of(name: str) -> str:
+    """Return the name of the plugin, without a label."""
+    return name.partition(LABEL)[0]
 
 
 class Part(NamedTuple, Generic[D]):
-    """A selected plugin in its place: name, what it provides, its options."""
+    """A selected plugin in its place: name (with its label), what it provides, its options."""
 
     name: str
     descriptor: D
@@ -74,13 +91,13 @@ def build_stack(selection: Selection, entries: Entries) -> Stack:
     Nothing is imported before every name is known to belong to exactly one distribution.
     """
     wanted = list(selection.wanted())
-    chosen = {name: find(name, selection, entries) for name, _kind in wanted}
+    chosen = {name: find(name, selection, entries) for name in dict.fromkeys(plugin_of(name) for name, _kind in wanted)}
     plugins = {name: load(entry) for name, entry in chosen.items()}
     parts: dict[Kind, list[Part[Any]]] = {}
     for name, kind in wanted:
-        plugin = plugins[name]
+        plugin = plugins[plugin_of(name)]
         descriptor = as_kind(plugin, kind)
-        options = read_options(plugin, selection.options.get(name, {}))
+        options = read_options(plugin, selection.options.get(name, {}), name, selection.folder)
         parts.setdefault(kind, []).append(Part(name, descriptor, options))
     first = {kind: found[0] for kind, found in parts.items()}
     return Stack(

@@ -7,18 +7,16 @@ hangs, exits or crashes does no harm to the others or to the listing.
 import multiprocessing
 import os
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 
 from ltunnel.errors import ConfigError, PluginError
 from ltunnel.registry.describe import Option, describe
 from ltunnel.registry.entries import Entries, Entry
-from ltunnel.registry.kinds import Kind
 from ltunnel.registry.load import load
 from ltunnel.registry.options import read_options
 from ltunnel.registry.refusal import PluginRefusedError, Status
-from ltunnel.registry.stack import Selection, absence, as_kind, conflict
+from ltunnel.registry.stack import Selection, absence, as_kind, conflict, plugin_of
 from ltunnel.registry.text import one_line, printable
 
 _PATIENCE = 20.0  # seconds for one plugin; numpy alone may take one on a slow disk
@@ -43,7 +41,7 @@ class Finding:
 
 def survey(entries: Entries, selection: Selection, only: str | None = None) -> list[Finding]:
     """Look at all plugins, or at those of one name; selected ones that are not installed are among the findings."""
-    names = sorted({*entries.names(), *(name for name, _kind in selection.wanted())})
+    names = sorted({*entries.names(), *(plugin_of(name) for name, _kind in selection.wanted())})
     findings: list[Finding] = []
     for name in names:
         if only is None or name == only:
@@ -81,10 +79,7 @@ def _examine_apart(entry: Entry, finding: Finding, selection: Selection) -> Find
     """Run `_examine` in a forked process and bring its finding back."""
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
-    section = selection.options.get(entry.name, {})
-    process = context.Process(
-        target=_child, args=(sender, entry, finding, selection.kinds(entry.name), section), daemon=True
-    )
+    process = context.Process(target=_child, args=(sender, entry, finding, selection), daemon=True)
     process.start()
     sender.close()
     try:
@@ -105,16 +100,16 @@ def _examine_apart(entry: Entry, finding: Finding, selection: Selection) -> Find
         receiver.close()
 
 
-def _child(sender: Connection, entry: Entry, finding: Finding, kinds: Sequence[Kind], section: object) -> None:
+def _child(sender: Connection, entry: Entry, finding: Finding, selection: Selection) -> None:
     nowhere = os.open(os.devnull, os.O_RDWR)
     for descriptor in range(3):
         os.dup2(nowhere, descriptor)
     sys.stdout = sys.stderr = os.fdopen(nowhere, "w")  # a buffer of their own, too
-    sender.send(_examine(entry, finding, kinds, section))
+    sender.send(_examine(entry, finding, selection))
     os._exit(0)  # no exit handlers: they are the plugin's, or the parent's
 
 
-def _examine(entry: Entry, finding: Finding, kinds: Sequence[Kind], section: object) -> Finding:
+def _examine(entry: Entry, finding: Finding, selection: Selection) -> Finding:
     """Load a plugin and see whether it fits what it is selected for."""
     try:
         plugin = load(entry)
@@ -128,10 +123,10 @@ def _examine(entry: Entry, finding: Finding, kinds: Sequence[Kind], section: obj
     )
     try:
         finding = replace(finding, options=describe(plugin.options))
-        for kind in kinds:
+        for kind in selection.kinds(entry.name):
             as_kind(plugin, kind)
-        if kinds:
-            read_options(plugin, section)
+        for name, section in selection.sections(entry.name).items():
+            read_options(plugin, section, name, selection.folder)
     except PluginRefusedError as refused:
         return replace(finding, status=refused.status, reason=refused.reason)
     except (PluginError, ConfigError) as error:

@@ -49,6 +49,15 @@ class HostChanges:
             self._load([*self._rules, *rules], self._forwarding)
             self._rules += rules
 
+    def drop_rules(self, rules: Sequence[HostRule]) -> None:
+        """Take back rules that were added last, for somebody who does not need them after all."""
+        if rules:
+            self._rules = self._rules[: -len(rules)]
+            try:
+                self._load(self._rules, self._forwarding)
+            except HostError as error:
+                self.complain(f"cannot take back rules: {error}")
+
     def forward(self, forwarding: Forwarding) -> None:
         """Put forwarding in force, in the place of what was before. Raises `HostError`."""
         self._load(self._rules, forwarding)

@@ -14,9 +14,10 @@ import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-Handler = Callable[[float], object]
+Handler = Callable[[float], bool | None]
 """Called with the time (monotonic seconds) when a descriptor is readable. Does a bounded amount of work: the loop is
-level-triggered and comes back for what is left."""
+level-triggered and comes back for what is left. True when more may wait than the descriptor shows: it is then called
+again, whether readable or not, after the others had their turn."""
 
 _TICK = 0.001
 """Under load, timers are looked at this often (seconds) instead of after every batch."""
@@ -64,20 +65,25 @@ class Loop:
         self._running = True
         now = earliest = clock()
         ready: list[tuple[int, int]] = []
+        unfinished: set[int] = set()
         while True:
-            ready = poll(_TICK if ready else 0)
-            if not ready or now >= earliest:
+            ready = poll(_TICK if ready and not unfinished else 0)
+            if now >= earliest or not (ready or unfinished):
                 deadline = tick(now)
                 if not self._running:
                     return
-                if not ready:
+                if not ready and not unfinished:
                     ready = poll(-1 if deadline is None else max(deadline - now, 0.0))
                 earliest = now + _TICK
             now = clock()
+            if unfinished:
+                shown = {fd for fd, _ in ready}
+                ready += [(fd, 0) for fd in unfinished if fd not in shown]
+                unfinished.clear()
             for fd, _ in ready:
                 handler = handlers.get(fd)
-                if handler is not None:  # unwatched by a handler before it in this very wake
-                    handler(now)
+                if handler is not None and handler(now):  # None: unwatched by a handler before it in this very wake
+                    unfinished.add(fd)
             if not self._running:
                 return
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -12,8 +13,10 @@ from ltunnel.errors import HostError
 from ltunnel.plugin import Endpoint, Port, PortKind, PortSpec
 from ltunnel.runtime.host_changes import HostChanges
 from ltunnel.runtime.raw import open_raw
+from ltunnel.runtime.shared import Sharing
 from ltunnel.runtime.stream import open_stream
-from ltunnel.runtime.udp import RECEIVE_BUFFER, open_udp
+from ltunnel.runtime.udp import RECEIVE_BUFFER, UdpPort, open_udp
+from ltunnel.runtime.udp_sources import SourcedPort, has_choice
 from ltunnel.wire.text import escape
 
 _PROTOCOLS = {PortKind.UDP: "UDP", PortKind.STREAM: "TCP", PortKind.RAW: "TCP"}
@@ -34,27 +37,33 @@ class OpenPort(Port, Protocol):
         ...
 
 
-def open_ports(specs: Sequence[PortSpec], host: HostChanges, receive_buffer: int = RECEIVE_BUFFER) -> list[OpenPort]:
+def open_ports(
+    specs: Sequence[PortSpec],
+    host: HostChanges,
+    receive_buffer: int = RECEIVE_BUFFER,
+    sharing: Sharing | None = None,
+) -> list[OpenPort]:
     """Open all ports that a transport asks for, in order, or none. Raises `HostError`.
 
     `host` is changed as some of them need it. `receive_buffer` is how many bytes the kernel keeps for each port until
-    they are read; those of streams it sizes itself.
+    they are read; those of streams it sizes itself. `sharing` knows which ports other transports ask for, too.
     """
+    sharing = sharing or Sharing([])
     with ExitStack() as stack:
         ports: list[OpenPort] = []
         for spec in specs:
-            port = _open(spec, host, receive_buffer)
+            port = _open(spec, host, receive_buffer, sharing)
             stack.callback(port.close)
             ports.append(port)
         stack.pop_all()
         return ports
 
 
-def _open(spec: PortSpec, host: HostChanges, receive_buffer: int) -> OpenPort:
+def _open(spec: PortSpec, host: HostChanges, receive_buffer: int, sharing: Sharing) -> OpenPort:
     try:
         match spec.kind:
             case PortKind.UDP:
-                return open_udp(spec.host, spec.port, dual_stack=spec.dual_stack, receive_buffer=receive_buffer)
+                return sharing.open(spec, partial(_open_udp, spec, receive_buffer))
             case PortKind.STREAM:
                 listen = bool(spec.extra.get("listen"))
                 return open_stream(spec.host, spec.port, listen=listen, dual_stack=spec.dual_stack)
@@ -62,6 +71,18 @@ def _open(spec: PortSpec, host: HostChanges, receive_buffer: int) -> OpenPort:
                 return open_raw(spec, host, receive_buffer)
     except OSError as error:
         raise HostError(_explain(error, spec)) from None
+
+
+def _open_udp(spec: PortSpec, receive_buffer: int) -> UdpPort:
+    answers = spec.port and has_choice(spec.host, dual_stack=spec.dual_stack)
+    make = SourcedPort if answers else UdpPort
+    return open_udp(spec.host, spec.port, dual_stack=spec.dual_stack, receive_buffer=receive_buffer, make=make)
+
+
+def taken_by(spec: PortSpec, name: str) -> str:
+    """Say that another transport of ours has a port already."""
+    protocol, where = _PROTOCOLS[spec.kind], name_address((spec.host, spec.port))
+    return f"{protocol} port {where} is that of {name} here: give one of the two another port"
 
 
 def _explain(error: OSError, spec: PortSpec) -> str:

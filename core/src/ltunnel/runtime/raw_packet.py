@@ -20,7 +20,7 @@ import socket
 from collections.abc import Callable, Sequence
 from struct import Struct
 
-from ltunnel.plugin import Buffer, Endpoint
+from ltunnel.plugin import Buffer, Endpoint, Route
 from ltunnel.runtime.raw_gate import Gate
 from ltunnel.runtime.raw_intake import (
     ETHER_TYPE,
@@ -102,6 +102,7 @@ class PacketPort:
         self.numbers: Sequence[int] = numbers.all
         self.secret = secret
         self.drops: dict[str, int] = {}
+        self.changes = 0
         self._hops: dict[bytes, _Hop] = {}  # by packed source and destination
         self._neighbours: dict[_Place, _Hop] = {}
         self._sources: dict[bytes, Endpoint | None] = {}
@@ -188,8 +189,8 @@ class PacketPort:
                 return start, end, seg, source
         raise BlockingIOError  # much that is only passing through here; the loop comes back
 
-    def route(self, host: str) -> tuple[bytes, int] | None:
-        """Return (packed local address, MTU) of packets to `host` as things are now, None without a route."""
+    def route(self, host: str) -> Route | None:
+        """Return how packets get to `host`; see `ltunnel.plugin.RawPort`."""
         return self._routes.find(host)
 
     # ---------------------------------------------------------------- the way out
@@ -312,6 +313,7 @@ class PacketPort:
     def _take_news(self) -> None:
         changed, neighbours = self._routes.take_news()
         if changed:
+            self.changes += 1
             self._sources.clear()
             self._forget_devices()
         for neighbour in neighbours:

@@ -6,6 +6,7 @@ import contextlib
 import socket
 from typing import NamedTuple
 
+from ltunnel.plugin import Route
 from ltunnel.runtime.raw_netlink import LOCAL, STALE, UNICAST, Link, Neighbour, Netlink, Watch
 
 _KEPT = 4096
@@ -29,7 +30,7 @@ class Routes:
     def __init__(self, versions: tuple[int, ...], bound: bytes | None) -> None:
         self._versions = versions
         self._bound = bound
-        self._found: dict[str, tuple[bytes, int] | None] = {}
+        self._found: dict[str, Route | None] = {}
         self._ours: dict[bytes, bool] = {}
         self._links: dict[int, Link | None] = {}
         with contextlib.ExitStack() as stack:
@@ -54,8 +55,8 @@ class Routes:
             self._links.clear()
         return changed, neighbours
 
-    def find(self, host: str) -> tuple[bytes, int] | None:
-        """Return (packed local address, MTU) of packets to `host`, None without a route."""
+    def find(self, host: str) -> Route | None:
+        """Return how packets get to `host`, None without a route."""
         try:
             return self._found[host]
         except KeyError:
@@ -101,7 +102,7 @@ class Routes:
             self._netlink.use_neighbour(device, host)
         return neighbour.address if neighbour is not None and known else None
 
-    def _look_up(self, host: str) -> tuple[bytes, int] | None:
+    def _look_up(self, host: str) -> Route | None:
         destination = self._pack(host)
         if destination is None:
             return None
@@ -111,7 +112,7 @@ class Routes:
         source, link = self._bound or route.source, self.link(route.device)
         if source is None or link is None or not self.is_ours(source):
             return None
-        return source, min(route.mtu or link.mtu, _LARGEST_MTU)
+        return Route(source, min(route.mtu or link.mtu, _LARGEST_MTU), source)
 
     def _is_local(self, address: bytes) -> bool:
         if self._bound is not None and address != self._bound:

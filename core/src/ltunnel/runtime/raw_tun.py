@@ -21,7 +21,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_interface
 from struct import Struct
 
 from ltunnel.errors import HostError
-from ltunnel.plugin import Buffer, Endpoint
+from ltunnel.plugin import Buffer, Endpoint, Route
 from ltunnel.runtime.host_changes import HostChanges
 from ltunnel.runtime.host_rules import Forwarding
 from ltunnel.runtime.netlink import configure_tun
@@ -61,6 +61,7 @@ class RoutedPort:
         self.numbers: Sequence[int] = numbers.all
         self.secret = secret
         self.drops: dict[str, int] = {}
+        self.changes = 0
         self._ports = frozenset(numbers.all)
         self._bound = None if numbers.bound is None else str(numbers.local[0])
         self._host = host
@@ -151,10 +152,10 @@ class RoutedPort:
                 return pos, end, seg, source
         raise BlockingIOError  # the loop comes back
 
-    def route(self, host: str) -> tuple[bytes, int] | None:
-        """Return (packed local address, MTU) of packets to `host`: the address behind the device."""
+    def route(self, host: str) -> Route | None:
+        """Return how packets get to `host`: from the address behind the device; see `ltunnel.plugin.RawPort`."""
         found = self._routes.find(host)
-        return None if found is None else (self._inside[6 if ":" in host else 4].packed, found[1])
+        return None if found is None else found._replace(source=self._inside[6 if ":" in host else 4].packed)
 
     # ---------------------------------------------------------------- the host's part
 
@@ -221,6 +222,7 @@ class RoutedPort:
         if self._routes.fileno() not in (fd for fd, _ in self._epoll.poll(0)):
             return
         changed, _ = self._routes.take_news()
+        self.changes += changed
         if changed and not self._seen.issuperset(socket.if_nameindex()):
             try:
                 self._forward()

@@ -14,11 +14,13 @@ from ltunnel.control.events import Event, Level
 from ltunnel.control.settings import Role
 from ltunnel.errors import HostError
 from ltunnel.node import Node
+from ltunnel.node.sharing import SharedPort
 from ltunnel.runtime.hub_address import HubAddress
 from ltunnel.runtime.log import Log
 from ltunnel.runtime.loop import Handler, Loop
 from ltunnel.runtime.network_watch import NetworkWatch
 from ltunnel.runtime.ports import OpenPort, name_address
+from ltunnel.runtime.shared import UdpBranch
 from ltunnel.runtime.tun import Tun
 from ltunnel.wire.text import escape
 
@@ -63,9 +65,16 @@ class Service:
     def run(self) -> None:
         """Start the node, serve, and say goodbye to its peers. Raises `HostError` when the device is taken away."""
         watched = [(self._tun.fileno(), self._guarded(self.node.handle_tun))]
+        shared: dict[int, SharedPort] = {}
         for index, ports in enumerate(self._ports):
-            handlers = [(port.fileno(), partial(self.node.handle_port, index, port)) for port in ports]
-            watched += [(fd, self._guarded(handler)) for fd, handler in handlers]
+            for port in ports:
+                serve = partial(self.node.handle_port, index, port)
+                if isinstance(port, UdpBranch):
+                    port.handle = serve
+                    shared[port.fileno()] = port.shared
+                else:
+                    watched.append((port.fileno(), self._guarded(serve)))
+        watched += [(fd, self._guarded(whole.serve)) for fd, whole in shared.items()]
         for fd, handler in watched:
             self._loop.watch(fd, handler)
         self._started = now = time.monotonic()
@@ -146,13 +155,14 @@ class Service:
     def _guarded(self, handler: Handler) -> Handler:
         """Keep a packet that trips the node over from taking the tunnel down with it: say where, and go on."""
 
-        def guarded(now: float) -> None:
+        def guarded(now: float) -> bool | None:
             try:
-                handler(now)
+                return handler(now)
             except OSError:  # of the device or a port: `run` knows
                 raise
             except Exception as error:  # noqa: BLE001
                 self._stumbled(error, now)
+                return None
 
         return guarded
 

@@ -7,10 +7,12 @@ from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
 from ltunnel.errors import HostError, LtunnelError, PluginError
-from ltunnel.plugin import Transport, TransportContext, TransportDescriptor
+from ltunnel.node.sharing import can_share, same_number
+from ltunnel.plugin import PortSpec, Transport, TransportContext, TransportDescriptor
 from ltunnel.registry import Part
 from ltunnel.runtime.host_changes import HostChanges
-from ltunnel.runtime.ports import OpenPort, open_ports
+from ltunnel.runtime.ports import OpenPort, open_ports, taken_by
+from ltunnel.runtime.shared import Sharing
 from ltunnel.wire.text import escape
 
 
@@ -34,13 +36,23 @@ def open_transports(
 
     Raises `HostError` when none can be had, `PluginError` when a plugin's code fails.
     """
+    asked: dict[str, Sequence[PortSpec]] = {}
+    for part in parts:
+        with _set_up(part.name):
+            asked[part.name] = part.descriptor.ports(part.options, context)
+    sharing = Sharing(asked.values())  # before the first is opened: a socket is shared from the start, or never
     opened: list[Opened] = []
     warnings: list[str] = []
     failures: dict[str, HostError] = {}
     for part in parts:
+        specs = asked[part.name]
         with ExitStack() as own:
             try:
-                found = _open(part, context, changes, own, receive_buffer)
+                _check_numbers(specs, [(other.name, asked[other.name]) for other in opened])
+                ports = open_ports(specs, changes, receive_buffer, sharing)
+                for port in ports:
+                    own.callback(port.close)
+                found = _make(part, ports, context, changes)
             except HostError as error:
                 failures[part.name] = error
                 continue
@@ -61,18 +73,27 @@ def _joined(failures: Mapping[str, HostError]) -> HostError:
     return HostError("; ".join(f"{name}: {error}" for name, error in failures.items()))
 
 
-def _open(
-    part: Part[TransportDescriptor], context: TransportContext, changes: HostChanges, stack: ExitStack,
-    receive_buffer: int,
-) -> Opened:  # fmt: skip
-    """Open a transport's ports, change the host as it needs, and make it."""
+def _check_numbers(specs: Sequence[PortSpec], opened: Sequence[tuple[str, Sequence[PortSpec]]]) -> None:
+    """See that no transport that is open has one of these numbers for itself. Raises `HostError`."""
+    for spec in specs:
+        rivals = [(name, other) for name, others in opened for other in others if same_number(spec, other)]
+        for name, other in rivals:
+            if not can_share(spec, [other]):
+                raise HostError(taken_by(spec, name))
+
+
+def _make(
+    part: Part[TransportDescriptor], ports: list[OpenPort], context: TransportContext, changes: HostChanges
+) -> Opened:
+    """Change the host as a transport needs, and make it. What a failure leaves are its ports."""
     with _set_up(part.name):
-        specs = part.descriptor.ports(part.options, context)
-        ports = open_ports(specs, changes, receive_buffer=receive_buffer)
-        for port in ports:
-            stack.callback(port.close)
-        changes.add_rules(part.descriptor.host_rules(part.options, ports))
-        return Opened(part.name, part.descriptor.create(part.options, ports, context), ports)
+        rules = part.descriptor.host_rules(part.options, ports)
+        changes.add_rules(rules)
+        try:
+            return Opened(part.name, part.descriptor.create(part.options, ports, context), ports)
+        except BaseException:
+            changes.drop_rules(rules)
+            raise
 
 
 @contextmanager

@@ -10,22 +10,23 @@ from __future__ import annotations
 import contextlib
 import errno
 import socket
+from collections.abc import Callable
 from struct import Struct
 
 from ltunnel.errors import HostError
 from ltunnel.plugin import Buffer, Endpoint
 
-_SOL_UDP = 17
+SOL_UDP = 17
 _UDP_SEGMENT = 103
-_UDP_GRO = 104
+UDP_GRO = 104
 _SO_SNDBUFFORCE = 32
 _SO_RCVBUFFORCE = 33
 _IP_MTU_DISCOVER = 10
 _IP_PMTUDISC_OMIT = 5
 
 _SEGMENT_SIZE = Struct("=H")
-_GRO_SIZE = Struct("=i")
-_GRO_SPACE = socket.CMSG_SPACE(_GRO_SIZE.size)
+GRO_SIZE = Struct("=i")
+_GRO_SPACE = socket.CMSG_SPACE(GRO_SIZE.size)
 
 # What waits in a send buffer is delay: 1 MiB (the kernel doubles it) are 17 ms at 1 Gbit/s.
 _SEND_BUFFER = 1 << 20
@@ -35,16 +36,16 @@ RECEIVE_BUFFER = 8 << 20
 
 _CACHED_SIZES = 1024
 
-_Ancillary = list[tuple[int, int, bytes]]
+Ancillary = list[tuple[int, int, bytes]]
 
 
-class _Segments(dict[int, _Ancillary]):
+class _Segments(dict[int, Ancillary]):
     """Ancillary data for UDP_SEGMENT by segment size, made once each; bounded, since far ends choose the sizes."""
 
-    def __missing__(self, size: int) -> _Ancillary:
+    def __missing__(self, size: int) -> Ancillary:
         if len(self) >= _CACHED_SIZES:
             self.clear()
-        ancillary = self[size] = [(_SOL_UDP, _UDP_SEGMENT, _SEGMENT_SIZE.pack(size))]
+        ancillary = self[size] = [(SOL_UDP, _UDP_SEGMENT, _SEGMENT_SIZE.pack(size))]
         return ancillary
 
 
@@ -94,14 +95,18 @@ class UdpPort:
             size, ancillary, _, source = self._recvmsg_into((buf[pos:],), _GRO_SPACE)
         except BlockingIOError:
             raise
-        except OSError as error:  # an error that ICMP brought; asking for it took it off the socket
-            if error.errno == errno.EBADF:
-                raise
-            self._drop("receive error", 1)
-            raise BlockingIOError from None
+        except OSError as error:
+            raise self._nothing(error) from None
         if ancillary:  # absent when the datagram came alone
-            return pos, pos + size, _GRO_SIZE.unpack(ancillary[0][2])[0], source
+            return pos, pos + size, GRO_SIZE.unpack(ancillary[0][2])[0], source
         return pos, pos + size, size, source
+
+    def _nothing(self, error: OSError) -> OSError:
+        """Count an error that ICMP brought; asking for it took it off the socket. Return what to raise."""
+        if error.errno == errno.EBADF:
+            return error
+        self._drop("receive error", 1)
+        return BlockingIOError()
 
     def _refused(self, error: OSError, buf: Buffer, start: int, end: int, seg: int, to: Endpoint) -> bool:
         """Find another way to send a batch, or count it as lost."""
@@ -133,7 +138,14 @@ class UdpPort:
         self.drops[reason] = self.drops.get(reason, 0) + count
 
 
-def open_udp(host: str, port: int, *, dual_stack: bool, receive_buffer: int = RECEIVE_BUFFER) -> UdpPort:
+def open_udp(
+    host: str,
+    port: int,
+    *,
+    dual_stack: bool,
+    receive_buffer: int = RECEIVE_BUFFER,
+    make: Callable[[socket.socket], UdpPort] = UdpPort,
+) -> UdpPort:
     """Open and bind a UDP port at a numeric address; port 0 lets the kernel choose. `receive_buffer` is in bytes.
 
     A dual-stack wildcard is IPv4's own on a kernel without IPv6.
@@ -149,21 +161,21 @@ def open_udp(host: str, port: int, *, dual_stack: bool, receive_buffer: int = RE
         sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
     except OSError as error:
         if error.errno == errno.EAFNOSUPPORT and dual_stack and host == "::":
-            return open_udp("0.0.0.0", port, dual_stack=False, receive_buffer=receive_buffer)  # noqa: S104
+            return open_udp("0.0.0.0", port, dual_stack=False, receive_buffer=receive_buffer, make=make)  # noqa: S104
         raise
     try:
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not dual_stack)
         set_buffers(sock, receive_buffer)
         with contextlib.suppress(OSError):  # kernels before 5.0 bring one datagram a call
-            sock.setsockopt(_SOL_UDP, _UDP_GRO, 1)
+            sock.setsockopt(SOL_UDP, UDP_GRO, 1)
         if family == socket.AF_INET or dual_stack:
             sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _IP_PMTUDISC_OMIT)
         sock.bind(address)
     except OSError:
         sock.close()
         raise
-    return UdpPort(sock)
+    return make(sock)
 
 
 def set_buffers(sock: socket.socket, receive_buffer: int | None = None) -> None:

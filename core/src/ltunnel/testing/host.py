@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from ltunnel.testing.datagrams import UDP, Fate, Packet, SimEndpoint, canonical, version_of
@@ -31,6 +32,8 @@ class Host(Device):
         self._interfaces: dict[Link, tuple[str, ...]] = {}
         self._bound: dict[tuple[int, str | None, int], Receiver] = {}  # protocol, address, port
         self._random = network.random(f"{name}/ports")
+        self.watchers: list[Callable[[], None]] = []
+        """Called when addresses have come or gone."""
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -50,6 +53,7 @@ class Host(Device):
         self._interfaces[link] = owned = tuple(canonical(address) for address in addresses)
         for address in owned:
             parent.add_route(address, link)
+        self._tell()
         return link
 
     def detach(self, link: Link) -> None:
@@ -57,6 +61,7 @@ class Host(Device):
         link.take_down()
         for address in self._interfaces.pop(link):
             link.parent.remove_route(address)
+        self._tell()
 
     def move(self, parent: Device, *addresses: str, quality: Quality | None = None) -> Link:
         """Leave all networks and join another, as a laptop that is carried away; bound ports stay open."""
@@ -132,6 +137,10 @@ class Host(Device):
             fate = Fate.DELIVERED if receiver.deliver(packet) else Fate.BUFFER_FULL
             self.fates[fate] += 1
             self.network.record(f"{self.name}:{port}", fate, packet)
+
+    def _tell(self) -> None:
+        for watcher in self.watchers:
+            watcher()
 
     def _is_taken(self, protocol: int, address: str | None, port: int) -> bool:
         return any(

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ltunnel.control import Binding, ControlSettings, Event
 from ltunnel.data.fec.codes import Codes
 from ltunnel.data.fec.settings import FecSettings
 from ltunnel.node import Node
-from ltunnel.plugin import PortKind, PortSpec, Transport, TransportContext
+from ltunnel.node.sharing import Branch, Handler, SharedPort, same_number
+from ltunnel.plugin import Address, PortKind, PortSpec, Transport, TransportContext
 from ltunnel.testing.host import Host
 from ltunnel.testing.links import Link
 from ltunnel.testing.ports import SimUdpPort
@@ -21,6 +22,8 @@ from ltunnel.testing.tun import SimTun
 
 if TYPE_CHECKING:
     from ltunnel.testing.world import World
+
+SimPort = SimUdpPort | SimRawPort | SimStreamPort
 
 _TURNS = 10_000
 """Calls of one kind at one moment before a program is held to be stuck."""
@@ -55,7 +58,9 @@ class SimNode:
         """What it does against losses; may be replaced while the program does not run."""
         self.node: Node | None = None
         """The running program; None when it does not run."""
-        self.ports: list[list[SimUdpPort | SimRawPort | SimStreamPort]] = []
+        self.ports: list[list[SimPort | Branch]] = []
+        """Those of each transport."""
+        self._served: dict[SimPort, Handler] = {}
         """By transport."""
         self.events: list[tuple[float, Event]] = []
         """All that the program has told, with the time."""
@@ -89,17 +94,27 @@ class SimNode:
         assert self.node is None, f"{self.name} runs already"
         world = self.world
         transports: list[tuple[str, Transport]] = []
-        self.ports = []
+        options = {name: world.options_of(name, found.options) for name, found in world.transports.items()}
+        asked = {name: found.ports(options[name], self.context) for name, found in world.transports.items()}
+        shared: dict[Address, SharedPort] = {}
         for name, descriptor in world.transports.items():
-            options = world.options_of(name, descriptor.options)
-            ports = [self._open(spec) for spec in descriptor.ports(options, self.context)]
+            others = [spec for other, specs in asked.items() if other != name for spec in specs]
+            ports = [self._open_part(spec, others, shared) for spec in asked[name]]
             self.ports.append(ports)
-            transports.append((name, descriptor.create(options, ports, self.context)))
+            transports.append((name, descriptor.create(options[name], ports, self.context)))
         self.node = Node(
             self.settings, transports, self.tun, random=self._random.randbytes, now=world.now,
             wall_offset=self._wall_offset, bindings=self.bindings, pins=self.pins, fec=self.fec,
             reliable={name for name, descriptor in world.transports.items() if descriptor.reliable},
         )  # fmt: skip
+        for index, ports in enumerate(self.ports):
+            for port in ports:
+                handle = partial(self.node.handle_port, index, port)
+                if isinstance(port, Branch):
+                    port.handle = handle
+                    self._served[cast(SimPort, port.shared.port)] = port.shared.serve
+                else:
+                    self._served[port] = handle
         self.node.start(world.now)
         self._take_events()
 
@@ -116,6 +131,7 @@ class SimNode:
             port.close()
         self.node = None
         self.ports = []
+        self._served.clear()
         self.tun.drain()
 
     def restart(self) -> None:
@@ -149,13 +165,12 @@ class SimNode:
         busy = False
         ready = self.world.network.ready
         node.control.wall_offset = self._wall_offset
-        for index, ports in enumerate(self.ports):
-            for port in ports:
-                if port in ready:
-                    busy = True
-                    del ready[port]
-                    self._repeat(partial(node.handle_port, index, port, now))
-                    assert not port.pending, f"{self.name} left something in a port: {port.pending}"
+        for port, serve in self._served.items():
+            if port in ready:
+                busy = True
+                del ready[port]
+                self._repeat(partial(serve, now))
+                assert not port.pending, f"{self.name} left something in a port: {port.pending}"
         if self.tun.pending:
             busy = True
             self._repeat(partial(node.handle_tun, now))
@@ -177,7 +192,21 @@ class SimNode:
                 return
         raise RuntimeError(f"{self.name} says again and again that more may wait")
 
-    def _open(self, spec: PortSpec) -> SimUdpPort | SimRawPort | SimStreamPort:
+    def _open_part(
+        self, spec: PortSpec, others: Sequence[PortSpec], shared: dict[Address, SharedPort]
+    ) -> SimPort | Branch:
+        """Open a port, or a branch of one of UDP that other transports ask for, too, as the runtime does."""
+        if not any(spec.kind is PortKind.UDP and same_number(spec, other) for other in others):
+            return self._open(spec)
+        place = spec.host, spec.port
+        if place not in shared:
+            port = self._open(spec)
+            shared[place] = SharedPort(port, port.close)
+        branch = Branch(shared[place], spec.accepts)
+        shared[place].add(branch)
+        return branch
+
+    def _open(self, spec: PortSpec) -> SimPort:
         settings = self.port_settings
         if spec.kind is PortKind.STREAM:
             return SimStreamPort(self.host, spec, queue=settings.queue)

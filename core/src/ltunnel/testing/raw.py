@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from ipaddress import ip_address
 
 from ltunnel.constants import MAX_ROWS
-from ltunnel.plugin import Buffer, Endpoint, PortKind, PortSpec
+from ltunnel.plugin import Buffer, Endpoint, PortKind, PortSpec, Route
 from ltunnel.testing.datagrams import TCP, Packet, canonical, version_of
 from ltunnel.testing.host import Host
 from ltunnel.testing.inbox import Inbox
@@ -47,6 +47,7 @@ class SimRawPort(Inbox):
         self.mtu = mtu
         self.sent = 0
         """Segments that left."""
+        self.changes = 0
         self.refused = 0
         """Packets for which there was no way out."""
         self._version = version_of(spec.host)
@@ -59,13 +60,17 @@ class SimRawPort(Inbox):
         self.local: Endpoint = (address, self.numbers[0], *tail)
         name = f"{host.name}/raw/{self.numbers}/{host.network.clock.now}"
         self.secret = host.network.random(name).randbytes(32)
+        host.watchers.append(self._look_around)
 
-    def route(self, host: str) -> tuple[bytes, int] | None:
-        """Return (packed local address, MTU) of packets to `host`, None without a route."""
+    def route(self, host: str) -> Route | None:
+        """Return how packets get to `host`, None without a route."""
         if not self._serves(host):
             return None
         source = self.host.source_for(host)
-        return None if source is None else (ip_address(source).packed, self.mtu)
+        if source is None:
+            return None
+        packed = ip_address(source).packed
+        return Route(packed, self.mtu, packed)
 
     def send(self, buf: Buffer, start: int, end: int, seg: int, to: Endpoint) -> bool:
         """Send one packet, cut into segments of `seg` bytes of payload."""
@@ -108,6 +113,16 @@ class SimRawPort(Inbox):
             buf[end : pos + 56] = bytes(pos + 56 - end)
             end = pos + 56
         return pos, end, seg, (first.source[0],)
+
+    def close(self) -> None:
+        """Give the port back; what waits in it is lost."""
+        super().close()
+        self.host.watchers.remove(self._look_around)
+
+    def _look_around(self) -> None:
+        """Wake: the host's addresses have changed."""
+        self.changes += 1
+        self.host.network.ready[self] = None
 
     def _serves(self, host: str) -> bool:
         return self._dual or version_of(host) == self._version

@@ -22,7 +22,7 @@ from ltunnel.plugin import (
     TransportDescriptor,
     hookimpl,
 )
-from ltunnel_transport_faketcp.framed import FramedTransport, is_framed
+from ltunnel_transport_faketcp.framed import HEADER, FramedTransport, is_framed
 from ltunnel_transport_faketcp.slots import PREFIX
 from ltunnel_transport_faketcp.transport import FakeTcpTransport
 
@@ -33,8 +33,9 @@ TCP = 6
 NODE_NUMBERS = 8
 """Port numbers of a node: each lost connection is followed by one from the next."""
 
-OVERHEAD = 32 + PREFIX
-"""TCP header with timestamps, and a length. Framing "udp" takes 28."""
+TCP_OVERHEAD = 32 + PREFIX
+"""TCP header with timestamps, and a length."""
+UDP_OVERHEAD = 8 + HEADER
 
 
 class FakeTcpOptions(Options):
@@ -58,12 +59,17 @@ class FakeTcpOptions(Options):
         return self
 
 
+def _overhead(options: FakeTcpOptions) -> int:
+    return TCP_OVERHEAD if options.framing == "tcp" else UDP_OVERHEAD
+
+
 def _ports(options: FakeTcpOptions, context: TransportContext) -> Sequence[PortSpec]:
     kind = PortKind.RAW if options.framing == "tcp" else PortKind.UDP
     extra: dict[str, object] = {"protocol": TCP, "backend": options.backend} if kind is PortKind.RAW else {}
     if context.listen is not None:
         host, port = context.listen
-        return (PortSpec(kind=kind, host=host, port=port, dual_stack=host == "::", extra=extra),)
+        accepts = is_framed if kind is PortKind.UDP else None
+        return (PortSpec(kind=kind, host=host, port=port, dual_stack=host == "::", accepts=accepts, extra=extra),)
     assert context.remote is not None, "a node has a remote"  # noqa: S101
     wildcard = "::" if ip_address(context.remote[0]).version == 6 else "0.0.0.0"  # noqa: S104
     if extra:
@@ -97,6 +103,6 @@ def ltunnel_plugin_info() -> PluginInfo:
 def ltunnel_transport() -> TransportDescriptor:
     """Provide the transport."""
     return TransportDescriptor(
-        options=FakeTcpOptions, wire_name="faketcp", overhead=OVERHEAD, ports=_ports, create=_create,
+        options=FakeTcpOptions, wire_name="faketcp", overhead=_overhead, ports=_ports, create=_create,
         host_rules=_host_rules, needs_root=True,
     )  # fmt: skip

@@ -27,6 +27,10 @@ class Answerer(Side):
         """Return a flow on which nothing can be sent: a hub is connected to."""
         return Flow(remote, State.CLOSED, now)
 
+    def meet(self, remote: Address, like: Flow, now: float) -> Flow:  # noqa: ARG002
+        """Return a flow on which nothing can be sent, as `connect` does."""
+        return self.connect(remote, now)
+
     def want(self, flow: Flow, now: float) -> None:
         """Do nothing: only the node can open a connection."""
 
@@ -51,6 +55,10 @@ class Answerer(Side):
             return None
         return self._begin(segment, agreed, to, window << (agreed.scale or 0), now, seq)
 
+    def confirm(self, flow: Flow, segment: Segment, now: float) -> None:  # noqa: ARG002
+        """Do nothing: a hub has only open connections in its table."""
+        self._counts.strays += 1
+
     def implausible(self, flow: Flow, segment: Segment, to: tuple[str], now: float) -> None:
         """Begin anew if a node uses the same port for another connection, which then acknowledges our first number."""
         self._counts.implausible += 1
@@ -66,6 +74,9 @@ class Answerer(Side):
         """Remove a flow."""
         del self._flows[flow.key]
         flow.drop_connection()
+
+    def look_around(self, now: float) -> None:
+        """Do nothing: a hub answers from where it was asked."""
 
     def _begin(self, segment: Segment, agreed: Agreed, to: tuple[str], window: int, now: float, seq: int) -> Flow:
         key, ack = segment[0], segment[2]

@@ -1,14 +1,16 @@
 """One flow and the books of its connection: what was sent, acknowledged, allowed, received.
 
 Sequence numbers are kept as integers that never wrap; what is on the wire is their low 32 bits. There is neither
-retransmission nor reassembly, so acknowledgements go *forward over holes*: what is acknowledged is the highest number
-that arrived. So the far end's window opens again as soon as anything arrives behind a loss, and a firewall that tracks
-windows (see `ltunnel.testing.conntrack` for its rules) sees no acknowledgement of what it has not seen itself.
+retransmission nor reassembly: a hole that a loss leaves is never filled, so acknowledgements have to go on over it some
+time. They stay in front of the first one, as TCP's would, until half our window is behind it, and then move up to the
+highest number that arrived. Without window scaling they always are that number. So the far end's window never closes,
+and a firewall that tracks windows (see `ltunnel.testing.conntrack` for its rules) sees no acknowledgement of what it
+has not seen itself.
 """
 
 from __future__ import annotations
 
-from ltunnel.plugin import Address
+from ltunnel.plugin import Address, Route
 from ltunnel_transport_faketcp.opening import SCALE, Agreed, Numbers, payload_limit
 from ltunnel_transport_faketcp.segment import ACK, MASK, PSH, Head, word
 from ltunnel_transport_faketcp.slots import Reader
@@ -21,6 +23,8 @@ FOREVER = float("inf")
 
 _HALF = 1 << 31
 _STALE = 1.0
+_MANY = 64
+"""Holes that are remembered for segments that come late; a loss makes one for good."""
 
 
 class Flow:
@@ -30,9 +34,10 @@ class Flow:
     """
 
     __slots__ = (
-        "ack_planned", "acked", "began", "data_word", "due", "echo", "first", "head", "heard", "hinted", "key",
-        "limit", "much", "much_planned", "numbers", "patience", "pieces", "probed", "pure_word", "reached", "reader",
-        "received", "remote", "route", "sent", "shift", "span", "state", "to", "told", "tries", "used", "waiting",
+        "ack", "ack_planned", "acked", "began", "data_word", "due", "echo", "far", "first", "head", "heard", "hinted",
+        "hold", "holes", "key", "limit", "much", "much_planned", "near", "number", "numbers", "offered", "patience",
+        "pieces", "probed", "pure_word", "reached", "reader", "received", "remote", "route", "sent", "shift", "span",
+        "state", "to", "told", "tries", "used", "waiting",
     )  # fmt: skip
 
     def __init__(self, remote: Address, state: State, now: float) -> None:
@@ -40,11 +45,18 @@ class Flow:
         self.to = (remote[0],)
         self.state = state
         self.key = b""
-        self.route: tuple[bytes, int] | None = None
-        """On a node: packed own address, and MTU."""
+        self.route: Route | None = None
+        """On a node: how packets got to the far end when the connection began."""
         self.numbers = Numbers(0, 0, 0, 0)
+        self.number = 0
+        """On a node: our port number of the newest connection."""
+        self.near = 0
+        """On a node: the port number from which the flow is opened, by both ends at once; 0: any, and by us."""
         self.first = 0
         """Our SYN's sequence number."""
+        self.far = 0
+        """What follows the sequence number of the far end's SYN, which came with `offered`, where both ends open."""
+        self.offered = Agreed()
         self.head: Head | None = None
         self.data_word = self.pure_word = b""
         self.pieces = 0
@@ -56,7 +68,13 @@ class Flow:
         self.shift = 0
         """Scale of the far end's windows."""
         self.received = self.told = 0
-        """What is to be acknowledged, and what the last segment sent has acknowledged."""
+        """Highest number that arrived, and what it was when the last segment was sent."""
+        self.ack = 0
+        """What is acknowledged: `received`, or the beginning of the first of the `holes`."""
+        self.holes: list[tuple[int, int]] = []
+        """What is missing below `received`: (begin, end), in order."""
+        self.hold = 0
+        """Bytes by which `ack` may stay behind."""
         self.span = WINDOW
         """Our own window in bytes."""
         self.echo = 0
@@ -92,9 +110,11 @@ class Flow:
         self.head = head
         self.first = first
         self.sent = self.acked = first + 1
-        self.received = self.told = far
+        self.received = self.told = self.ack = far
+        self.holes = []
         self.limit = self.sent + window
         self.shift, self.span = (0, WINDOW) if agreed.scale is None else (agreed.scale, WINDOW << SCALE)
+        self.hold = 0 if agreed.scale is None else self.span // 2
         self.much = min(self.span // 2, ACK_AT_ONCE)
         self.pieces = payload_limit(agreed, head.version)
         self.echo = agreed.clock or 0
@@ -122,16 +142,39 @@ class Flow:
             if limit > self.limit:
                 self.limit = limit
         if gap <= span:
-            self.received += gap
+            before = self.received
+            self.received = received = before + gap
             self.reached = now
-        elif now - self.reached > _STALE:  # what was acknowledged is never reached again: it was a forger's number
-            self.received -= MASK + 1 - gap
+            if gap > size and len(self.holes) < _MANY:
+                self.holes.append((before, received - size))
+            if not self.holes:
+                self.ack = received
+            elif received - self.ack > self.hold:
+                self.ack = received
+                self.holes = []
+        elif now - self.reached > _STALE:  # what arrived is never reached again: it was a forger's number
+            self.received = self.ack = self.received + gap - MASK - 1
+            self.holes = []
             self.reached = now
+        elif size and self.holes:
+            end = self.received + gap - MASK - 1
+            self._fill(end - size, end)
         if clock >= 0 and clock - self.echo & MASK < _HALF:
             self.echo = clock
         self.heard = now
         self.waiting = None
         return True
+
+    def _fill(self, begin: int, end: int) -> None:
+        """Take note of a segment that came late."""
+        holes = []
+        for low, high in self.holes:
+            if low < begin < high or high <= begin:
+                holes.append((low, min(high, begin)))
+            if low < end < high or end <= low:
+                holes.append((max(low, end), high))
+        self.holes = holes
+        self.ack = holes[0][0] if holes else self.received
 
     def drop_connection(self) -> None:
         """Forget the connection: nothing more can be sent on it."""

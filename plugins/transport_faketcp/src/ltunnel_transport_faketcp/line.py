@@ -52,13 +52,12 @@ class Line:
         self._send(flow, flow.sent, 0, word(RST | ACK, 0, size), now)
 
     def syn(self, flow: Flow, now: float) -> None:
-        """Ask a hub for a connection: `Flow.first`, `Flow.key` and `Flow.route` say which."""
-        assert flow.route is not None  # noqa: S101  # the caller has found it
-        far, own, far_port, own_port = ends(flow.key)
-        label, ident = flow.numbers.label, flow.numbers.ident + flow.tries
-        head = Head(own, far, own_port, far_port, timed=False, ident=ident & 0xFFFF, label=label)
-        options = write_options(largest_mss(flow.route[1], head.version), clock(flow.numbers, now))
-        self._send_syn(head, flow.first, 0, SYN, SYN_WINDOW, options, flow.to)
+        """Ask for a connection: `Flow.first`, `Flow.key` and `Flow.route` say which."""
+        self._send_opening(flow, SYN, 0, None, now)
+
+    def meet(self, flow: Flow, now: float) -> None:
+        """Acknowledge the SYN of a far end that opens as we do (RFC 9293, section 3.5: from SYN-RECEIVED)."""
+        self._send_opening(flow, SYN | ACK, flow.far, flow.offered, now)
 
     def answer_syn(self, key: bytes, seq: int, offered: Agreed, to: tuple[str], now: float) -> None:
         """Answer a SYN with a cookie, and forget it."""
@@ -69,22 +68,30 @@ class Line:
         options = write_options(self._mss(head.version, to[0], now), told, offered)
         self._send_syn(head, cookie, seq + 1, SYN | ACK, SYN_ACK_WINDOW, options, to)
 
+    def _send_opening(self, flow: Flow, flags: int, ack: int, offered: Agreed | None, now: float) -> None:
+        assert flow.route is not None  # noqa: S101  # the caller has found it
+        far, own, far_port, own_port = ends(flow.key)
+        label, ident = flow.numbers.label, flow.numbers.ident + flow.tries
+        head = Head(own, far, own_port, far_port, timed=False, ident=ident & 0xFFFF, label=label)
+        options = write_options(largest_mss(flow.route.mtu, head.version), clock(flow.numbers, now), offered)
+        self._send_syn(head, flow.first, ack, flags, SYN_WINDOW, options, flow.to)
+
     def _mss(self, version: int, host: str, now: float) -> int:
         """Return the MSS to announce; routes are looked up now and then, not for every SYN of a flood."""
         known = self._known_mss.get(version)
         if known is not None and now < known[1]:
             return known[0]
         route = self._port.route(host)
-        mss = largest_mss(_ETHERNET_MTU if route is None else route[1], version)
+        mss = largest_mss(_ETHERNET_MTU if route is None else route.mtu, version)
         self._known_mss[version] = (mss, now + _ROUTE_AGE)
         return mss
 
     def _send(self, flow: Flow, seq: int, size: int, control: bytes, now: float) -> None:
         head = flow.head
         assert head is not None  # noqa: S101  # there is a connection
-        flow.told = received = flow.received
+        flow.told = flow.received
         start = head.write(
-            self._view, _HEADROOM, size, size, seq, received, control, clock(flow.numbers, now), flow.echo
+            self._view, _HEADROOM, size, size, seq, flow.ack, control, clock(flow.numbers, now), flow.echo
         )  # fmt: skip
         self._port.send(self._view, start, _HEADROOM + size, size, flow.to)
 

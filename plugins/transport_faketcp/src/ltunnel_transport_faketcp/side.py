@@ -40,6 +40,10 @@ class Side(ABC):
         """Return the flow to `remote`."""
 
     @abstractmethod
+    def meet(self, remote: Address, like: Flow, now: float) -> Flow:
+        """Return the flow to `remote` that both ends open at once."""
+
+    @abstractmethod
     def want(self, flow: Flow, now: float) -> None:
         """Take note that the core sends on a flow that has no connection."""
 
@@ -52,6 +56,10 @@ class Side(ABC):
         """Take a segment of no known connection; return the connection that it begins, if it may."""
 
     @abstractmethod
+    def confirm(self, flow: Flow, segment: Segment, now: float) -> Flow | None:
+        """Take a segment with an ACK for a flow that is not open yet; return the flow if that opens it."""
+
+    @abstractmethod
     def implausible(self, flow: Flow, segment: Segment, to: tuple[str], now: float) -> None:
         """Take a segment whose numbers cannot be of its connection."""
 
@@ -62,6 +70,10 @@ class Side(ABC):
     @abstractmethod
     def forget(self, flow: Flow) -> None:
         """Remove a flow."""
+
+    @abstractmethod
+    def look_around(self, now: float) -> None:
+        """Take note that routes and own addresses may have changed."""
 
     @abstractmethod
     def _visit_closed(self, flow: Flow, now: float) -> float | None:

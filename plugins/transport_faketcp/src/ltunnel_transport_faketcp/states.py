@@ -10,6 +10,7 @@ class State(Enum):
 
     IDLE = "idle"  # a node's flow that nobody uses: no connection, nothing is sent
     OPENING = "opening"  # SYN sent, again and again, every few seconds from another port
+    MEETING = "meeting"  # SYN sent and SYN received: both ends open at once, neither has seen itself acknowledged
     OPEN = "open"
     DOUBTED = "doubted"  # a RST or FIN came, or no answer: open, and being asked
     CLOSED = "closed"  # for good
@@ -19,7 +20,8 @@ class Cause(Enum):
     """Why a flow changes its state."""
 
     WANTED = "wanted"  # the core connects, or sends
-    ANSWERED = "answered"  # a SYN-ACK that acknowledges the SYN
+    MET = "met"  # a SYN of the far end, which opens at the same time
+    ANSWERED = "answered"  # a SYN-ACK that acknowledges the SYN; between two that meet, any segment that does
     HEARD = "heard"  # a segment of this connection
     DOUBT = "doubt"  # a RST or FIN from the wire, or no answer for a while
     LOST = "lost"  # a node's patience is over, or its address is another: another source port, another SYN
@@ -31,10 +33,15 @@ class Cause(Enum):
 TRANSITIONS: dict[tuple[State, Cause], State] = {
     (State.IDLE, Cause.WANTED): State.OPENING,
     (State.IDLE, Cause.CLOSE): State.CLOSED,
+    (State.OPENING, Cause.MET): State.MEETING,
     (State.OPENING, Cause.ANSWERED): State.OPEN,
     (State.OPENING, Cause.LOST): State.OPENING,
     (State.OPENING, Cause.REST): State.IDLE,
     (State.OPENING, Cause.CLOSE): State.CLOSED,
+    (State.MEETING, Cause.ANSWERED): State.OPEN,
+    (State.MEETING, Cause.LOST): State.OPENING,
+    (State.MEETING, Cause.REST): State.IDLE,
+    (State.MEETING, Cause.CLOSE): State.CLOSED,
     (State.OPEN, Cause.DOUBT): State.DOUBTED,
     (State.OPEN, Cause.LOST): State.OPENING,
     (State.OPEN, Cause.REST): State.IDLE,

@@ -39,6 +39,8 @@ class FakeTcpTransport:
         self.ports: Sequence[Port] = (port,)
         self.prefix = PREFIX
         self.counts = Counts()
+        self._port = port
+        self._changes = port.changes
         self._port_send = port.send
         self._port_recv = port.recv
         self._flows: dict[bytes, Flow] = {}
@@ -61,6 +63,10 @@ class FakeTcpTransport:
         """Return the flow to `remote`, which begins to open if it is new."""
         return self._side.connect(remote, now)
 
+    def meet(self, remote: Address, like: Flow, now: float) -> Flow:
+        """Return the flow to another node, which opens it at the same time; see `ltunnel.plugin.MeetingTransport`."""
+        return self._side.meet(remote, like, now)
+
     def send(self, flow: Flow, buf: Buffer, start: int, end: int, seg: int, now: float) -> bool:
         """Send a batch; see `ltunnel.plugin.Transport`. What the far end's window has no room for is dropped."""
         size = end - start
@@ -77,7 +83,7 @@ class FakeTcpTransport:
             seg = flow.pieces
         received = flow.received
         clock = flow.numbers.clock + int(now * 1000)
-        at = head.write(buf, start, size, seg, flow.sent, received, flow.data_word, clock, flow.echo)
+        at = head.write(buf, start, size, seg, flow.sent, flow.ack, flow.data_word, clock, flow.echo)
         if not self._port_send(buf, at, end, seg, flow.to):
             return False
         flow.sent = after
@@ -91,14 +97,20 @@ class FakeTcpTransport:
         """Receive a batch; see `ltunnel.plugin.Transport`. Empty ranges may have no flow."""
         if self._ready:
             return self._put(buf, pos)
-        start, stop, piece, source = self._port_recv(buf, pos)
+        try:
+            start, stop, piece, source = self._port_recv(buf, pos)
+        except BlockingIOError:
+            if self._port.changes != self._changes:
+                self._changes = self._port.changes
+                self._side.look_around(now)
+            raise
         segment = read(buf, start + VNET_SIZE, stop)
         if segment is None:
             self.counts.malformed += 1
             return None, pos, pos, 0
         key, seq, ack, flags, window, data, end, clock, _ = segment
         flow = self._flows.get(key)
-        if flow is None or flags & CONTROL or not flags & ACK:
+        if flow is None or flags & CONTROL or not flags & ACK or flow.limit < 0:
             tcp = start + VNET_SIZE + (20 if len(key) == 12 else 40)
             flow = self._unusual(flow, segment, buf, tcp, source, now)
             if flow is None:
@@ -144,6 +156,11 @@ class FakeTcpTransport:
                 self._line.reset(flow, now)
             self._side.forget(flow)
             flow.state = move(flow.state, Cause.CLOSE)
+
+    def leave(self, now: float) -> None:
+        """End all connections with a RST, so that firewalls forget them; nothing can be sent afterwards."""
+        for flow in list(self._flows.values()):
+            self.close(flow, now)
 
     def next_timeout(self) -> float | None:
         """Return when something is due (monotonic seconds), or None."""
@@ -200,8 +217,8 @@ class FakeTcpTransport:
             self._side.syn(segment, bytes(buf[tcp + 20 : data]), to, now)
         elif flow is not None and flags & CONTROL:
             self._side.hint(flow, now)
-        elif flow is None and not flags & CONTROL and flags & ACK:
-            return self._side.admit(segment, to, now)
+        elif not flags & CONTROL and flags & ACK:
+            return self._side.admit(segment, to, now) if flow is None else self._side.confirm(flow, segment, now)
         else:
             self.counts.strays += 1
         return None

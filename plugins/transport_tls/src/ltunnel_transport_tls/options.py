@@ -11,7 +11,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from ltunnel.errors import ConfigError
-from ltunnel.plugin import Options, TransportContext
+from ltunnel.plugin import FileName, Options, TransportContext
 from ltunnel_transport_tls.certificate import read_pin
 
 NAME = "transport_tls"
@@ -38,14 +38,14 @@ class TlsOptions(Options):
     port: int | None = Field(
         None, ge=1, le=65_535, description="TCP port of the server, where it is not that of local_addr or remote_addr"
     )
-    cert: str | None = Field(
-        None, min_length=1, description="server: file of its certificate and what leads to the CA's, PEM"
+    cert: FileName | None = Field(
+        None, description="server: file of its certificate and what leads to the CA's, PEM"
     )
-    key: str | None = Field(
-        None, min_length=1, description="server: file of the certificate's private key, PEM, not encrypted"
+    key: FileName | None = Field(
+        None, description="server: file of the certificate's private key, PEM, not encrypted"
     )
-    ca: str | None = Field(
-        None, min_length=1, description="client: file of the CAs it trusts, PEM; without it, those of the system"
+    ca: FileName | None = Field(
+        None, description="client: file of the CAs it trusts, PEM; without it, those of the system"
     )
     server_name: str | None = Field(
         None, min_length=1, description="client: name that it asks for and checks, where it is not that of remote_addr"

@@ -51,7 +51,7 @@ class TransportConformance(DescriptorConformance):
         descriptor, options = self.descriptor, self.make_options()
         assert descriptor.wire_name
         assert descriptor.wire_name.isascii()
-        assert 0 <= descriptor.overhead <= HEADROOM, "headers must fit the headroom"
+        assert 0 <= descriptor.overhead_with(options) <= HEADROOM, "headers must fit the headroom"
         for host in ("0.0.0.0", "::", "192.0.2.1"):  # noqa: S104 (asked for, not bound)
             specs = descriptor.ports(options, TransportContext(listen=(host, 9000), remote=None))
             assert specs, "a transport needs a port"
@@ -105,7 +105,7 @@ class TransportConformance(DescriptorConformance):
             lab.run(0.5)
             assert len(lab.hub.inbox) == 3
             largest = max(entry.packet.size for entry in trace)
-            assert largest <= header + self.descriptor.overhead + self.wire_payload
+            assert largest <= header + self.descriptor.overhead_with(self.make_options()) + self.wire_payload
 
     def test_empty_ports_say_so(self) -> None:
         """BlockingIOError when nothing waits, at once and again."""
