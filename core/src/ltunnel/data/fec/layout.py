@@ -35,14 +35,14 @@ _HALF = NUMBERS >> 1
 Bytes3D = NDArray[np.uint8]
 
 
-def mark(rows: Bytes3D, used: int, base: int, k: int, m: int, kind: int) -> None:
-    """Write the trailers of an (index, group, byte) array of shards of the groups `base`, `base` + 1, ..."""
+def mark(rows: Bytes3D, used: int, base: int, k: int, m: int, kind: int, index: int = 0) -> None:
+    """Write the trailers of an (index, group, byte) array of shards, from `index` on, of the groups from `base` on."""
     count, groups, _ = rows.shape
     if base + groups > NUMBERS:  # they begin again at 0
         first = NUMBERS - base
-        mark(rows[:, first:], used, 0, k, m, kind)
+        mark(rows[:, first:], used, 0, k, m, kind, index)
         rows, groups = rows[:, :first], first
-    trailers = _trailers(count, groups, used, k, m, kind) + np.uint64(base << 32)
+    trailers = _trailers(count, groups, used, k, m, kind) + np.uint64(base << 32 | index << 24)
     rows[:, :, -TRAILER:] = trailers.astype(">u8").view(np.uint8).reshape(count, groups, TRAILER)
 
 
