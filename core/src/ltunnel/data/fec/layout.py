@@ -33,6 +33,10 @@ _MASK = NUMBERS - 1
 _HALF = NUMBERS >> 1
 
 Bytes3D = NDArray[np.uint8]
+Trailers = NDArray[np.uint64]
+"""Of shards, as numbers."""
+
+_NEXT_INDEX = np.arange(256, dtype=np.uint64) << np.uint64(24)
 
 
 def mark(rows: Bytes3D, used: int, base: int, k: int, m: int, kind: int, index: int = 0) -> None:
@@ -43,7 +47,32 @@ def mark(rows: Bytes3D, used: int, base: int, k: int, m: int, kind: int, index: 
         mark(rows[:, first:], used, 0, k, m, kind, index)
         rows, groups = rows[:, :first], first
     trailers = _trailers(count, groups, used, k, m, kind) + np.uint64(base << 32 | index << 24)
-    rows[:, :, -TRAILER:] = trailers.astype(">u8").view(np.uint8).reshape(count, groups, TRAILER)
+    rows[:, :, -TRAILER:].view(">u8")[:, :, 0] = trailers
+
+
+def trailers_of(rows: NDArray[np.uint8]) -> Trailers:
+    """Read the trailers of a (shard, byte) array."""
+    return rows[:, -TRAILER:].view(">u8").ravel().astype(np.uint64)
+
+
+def whole_groups(trailers: Trailers) -> int:
+    """Count the shards from the start that are the whole of some groups, interleaved as `mark` numbers them."""
+    first = int(trailers[0])
+    used = first >> 56
+    if used < 2 or first >> 24 & 0xFF:
+        return 0
+    groups = int((trailers == np.uint64(first + (1 << 24))).argmax())  # where the first group goes on
+    count = used * groups
+    if not 0 < count <= len(trailers) or (first >> 32 & _MASK) + groups > NUMBERS:
+        return 0
+    return count if ((trailers[:count] - trailers[0]) == _trailers(used, groups, 0, 0, 0, 0).ravel()).all() else 0
+
+
+def are_a_run(trailers: Trailers) -> bool:
+    """Whether shards follow each other in one group."""
+    first = int(trailers[0])
+    fits = (first >> 24 & 0xFF) + len(trailers) <= 255
+    return fits and bool((trailers - trailers[0] == _NEXT_INDEX[: len(trailers)]).all())
 
 
 @lru_cache(64)
