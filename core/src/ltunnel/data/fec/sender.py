@@ -36,6 +36,8 @@ GRACE = 0.5
 """How much longer than its deadline, as a share of it, a group waits that will be full by then at the pace so far."""
 COPIES = 2
 """Copies of a small packet of a slow flow, besides itself."""
+APART = 0.001
+"""Seconds after which the copies follow: what handles the packet is not held up, and a bad moment may have passed."""
 
 _MOST_PARITY = 255  # parity shards of one block
 
@@ -50,6 +52,8 @@ class ShardSender:
         self._lines: dict[Peer, Line] = {}
         self._open_groups: dict[OpenGroup, Line] = {}  # in the order of their deadlines
         self._graced: dict[OpenGroup, Line] = {}  # the same, of those that wait a little longer
+        self._copied: dict[OpenGroup, Line] = {}  # and of single packets, whose copies are to follow
+        self._waiting = self._open_groups, self._graced, self._copied
         self._shard_grids = GridCache(ShardGrid, limit=16)
 
     def attach(self, out: Arena, nonces: Nonces, transports: Sequence[Transport], send: Send) -> None:
@@ -229,24 +233,25 @@ class ShardSender:
                 self._close(group, now)
 
     def _copies(self, line: Line, frame: Buffer, now: float) -> None:
-        """Send a frame in a group of its own, with copies: whichever arrives first needs no waiting."""
+        """Send a frame in a group of its own. Copies follow soon: whichever arrives first needs no waiting."""
         code = self.codes.get(1, COPIES) or self.codes.get(1, 1)
         if code is None:
             return
         group = self._open(line, code, len(frame), now)
         line.peer.fec.data_sent += 1
         self._emitter.emit([group.add(frame)], line.epoch, now)
-        self._close(group, now)
+        self._copied[group] = self._open_groups.pop(group)
+        group.due = now + APART
 
     # ---------------------------------------------------------------- groups
 
     def next_timeout(self) -> float | None:
         """Return when a group is to be closed, or None."""
-        return min((next(iter(groups)).due for groups in (self._open_groups, self._graced) if groups), default=None)
+        return min((next(iter(groups)).due for groups in self._waiting if groups), default=None)
 
     def handle_timeout(self, now: float) -> None:
         """Close groups whose deadline has come, but for those that will soon be full."""
-        for groups in (self._open_groups, self._graced):
+        for groups in self._waiting:
             while groups:
                 group, line = next(iter(groups.items()))
                 if group.due > now:
@@ -254,9 +259,10 @@ class ShardSender:
                 if groups is self._open_groups and group.count * (1 + GRACE) >= group.code.k:
                     self._graced[group] = groups.pop(group)
                     group.due += self.settings.deadline * GRACE
-                else:
+                    continue
+                if groups is not self._copied:
                     line.groups.remove(group)
-                    self._close(group, now)
+                self._close(group, now)
         self.flush(now)
 
     def _add(self, line: Line, frame: Buffer, closed: list[OpenGroup], now: float) -> Buffer:
@@ -306,7 +312,7 @@ class ShardSender:
 
     def _close(self, group: OpenGroup, now: float) -> None:
         """Send the parity of a group, as far as its keys are still good."""
-        line = self._open_groups.pop(group, None) or self._graced.pop(group)
+        line = next(groups.pop(group) for groups in self._waiting if group in groups)
         count = group.code.m if group.is_full else self._share(line, group, now)
         if count:
             self._emitter.hold(group.parity()[:count], group.epoch)
