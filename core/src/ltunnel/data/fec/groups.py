@@ -121,9 +121,9 @@ class Groups:
             return False
         group.have |= mask
         group.highest = max(group.highest, index + count - 1)
-        for place, row in enumerate(rows, index):
-            if group.data is not None:
-                self._keep(group, group.data, place, row)
+        if group.data is not None:
+            group.data.update(zip(range(index, index + count), rows, strict=True))
+            self._grow(group, sum(map(len, rows)) + count * _ENTRY)
         if group.data is not None and group.have == (1 << (group.used or k)) - 1:
             self._stats.wasted += len(group.parity)
             self._finish(group)
@@ -213,7 +213,9 @@ class Groups:
 
     def _keep(self, group: Group, rows: dict[int, Row], index: int, row: Row) -> None:
         rows[index] = row
-        size = len(row) + _ENTRY
+        self._grow(group, len(row) + _ENTRY)
+
+    def _grow(self, group: Group, size: int) -> None:
         group.size += size
         self._size += size
         while self._size > MOST_BYTES:

@@ -6,7 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from ltunnel.data.fec.layout import DATA_TRAILER, FEC_DATA, FEC_PARITY, LENGTH, PARITY, SHARD, TRAILER, mark
+from ltunnel.data.fec.layout import (
+    DATA_TRAILER,
+    FEC_DATA,
+    FEC_PARITY,
+    LENGTH,
+    PARITY,
+    SHARD,
+    TRAILER,
+    mark,
+    run_trailers,
+)
 from ltunnel.data.grid import Arena
 from ltunnel.plugin import Buffer, FecCode
 from ltunnel.session import Epoch
@@ -73,7 +83,7 @@ class OpenGroup:
         code, count, length = self.code, self.count, rows.shape[1]
         rows = rows[: code.k - count]
         taken, size = len(rows), length - DATA_TRAILER
-        mark(rows[:, None], 0, self.number, code.k, code.m, FEC_DATA, count)
+        mark(rows, self.number, run_trailers(count, taken, code.k, code.m))
         grid = self._arena.array.reshape(code.k, self._stride)
         grid[count : count + taken, self._stride - length :] = rows
         self.count += taken

@@ -42,7 +42,7 @@ SHARDS = (FEC_DATA, FEC_PARITY)
 
 _PLACES = np.arange(256, dtype=np.uint8)
 _TRAILER = Struct(">IBBBB")
-_HEAD, _USED = np.uint64(32), np.uint64(56)  # where these begin in a trailer
+_HEAD = np.uint64(32)  # where `used` and the number of the group begin in a trailer
 _DATA_KIND = bytes((FEC_DATA,))
 _ROW, _BUNDLE = int(FrameType.ROW), int(FrameType.BUNDLE)
 
@@ -148,14 +148,20 @@ class ShardReceiver:
 
     def _parity(self, peer: Peer, groups: Groups, at: int, stop: int, length: int, now: float) -> None:
         view, fec = self.arena.view, peer.fec
-        heads = trailers_of(self.arena.array[at * length : stop * length].reshape(stop - at, length)) >> _HEAD
-        useless = {head for head in set(heads.tolist()) if groups.is_whole(head % NUMBERS)}
-        for start, head in zip(range(at * length, stop * length, length), heads.tolist(), strict=True):
-            if head in useless:
+        heads = (
+            trailers_of(self.arena.array[at * length : stop * length].reshape(stop - at, length)) >> _HEAD
+        ).tolist()
+        useful = {head for head in set(heads) if not groups.is_whole(head % NUMBERS)}
+        if not useful:
+            fec.parity_received += len(heads)
+            fec.wasted += len(heads)
+            return
+        for start, head in zip(range(at * length, stop * length, length), heads, strict=True):
+            if head in useful:
+                self._take_parity(peer, groups, view[start : start + length], now)
+            else:
                 fec.parity_received += 1
                 fec.wasted += 1
-            else:
-                self._take_parity(peer, groups, view[start : start + length], now)
 
     def _take_parity(self, peer: Peer, groups: Groups, shard: memoryview, now: float) -> None:
         peer.fec.parity_received += 1
@@ -234,11 +240,9 @@ class ShardReceiver:
     def _place(self, groups: Groups, rows: Bytes2D, at: int, length: int, now: float) -> list[int] | None:
         """Put data shards into their groups; return which are to be delivered, None for all."""
         trailers = trailers_of(rows)
-        done = whole_groups(trailers)
-        if done:
-            first, used = int(trailers[0] >> _HEAD) % NUMBERS, int(trailers[0] >> _USED)
-            if not groups.whole(groups.number(first), done // used):
-                done = 0
+        done, count = whole_groups(trailers)
+        if done and not groups.whole(groups.number(int(trailers[0] >> _HEAD) % NUMBERS), count):
+            done = 0
         others = range(done, len(rows)) if done else self._not_whole(groups, trailers)
         if not others or self._run(groups, rows, trailers, others, now):
             return None

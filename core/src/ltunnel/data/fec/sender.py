@@ -16,7 +16,7 @@ from ltunnel.constants import BUNDLE_ENTRY, MAX_ROWS, ROW_TRAILER
 from ltunnel.data.fec.codes import Codes
 from ltunnel.data.fec.emitter import Emitter, Send
 from ltunnel.data.fec.grids import ShardGrid
-from ltunnel.data.fec.layout import DATA_TRAILER, FEC_DATA, FEC_PARITY, following, mark
+from ltunnel.data.fec.layout import DATA_TRAILER, NUMBERS, data_trailers, following, mark, parity_trailers
 from ltunnel.data.fec.line import MOST_CREDIT, Line
 from ltunnel.data.fec.open_group import OpenGroup
 from ltunnel.data.fec.residual import enough
@@ -38,6 +38,9 @@ COPIES = 2
 """Copies of a small packet of a slow flow, besides itself."""
 APART = 0.001
 """Seconds after which the copies follow: what handles the packet is not held up, and a bad moment may have passed."""
+
+SLACK = 0.15
+"""Share of parity more than asked for that is sent to have all rows of a super-packet in groups of their own."""
 
 _MOST_PARITY = 255  # parity shards of one block
 
@@ -155,25 +158,22 @@ class ShardSender:
         grid = self._shard_grids.get(len(tail) + 2 - ROW_TRAILER, seg, self._emitter.prefix(line.peer))
         end = min(end, begin + grid.limit * seg)
         full, rest = divmod(end - begin, seg)
-        k, m = line.code.k, line.code.m
-        groups = min(full // k, max(1, _MOST_PARITY // m))
-        block = groups * k
         staging = grid.staging
         staging[:full, :seg] = arena.array[begin : begin + full * seg].reshape(full, seg)
         grid.tail[:full] = np.frombuffer(tail, np.uint8)
         if first:
             grid.indices[:full] += first
-        base = line.next
+        block, groups = _groups(full, line.code.k, line.code.m)
+        base = line.next if line.next + groups <= NUMBERS else 0
         if block:
             line.next = following(base, groups)
-            mark(staging[:block].reshape(k, groups, -1), k, base, k, m, FEC_DATA)
+            mark(staging[:block], base, data_trailers(block, groups, line.code.k, line.code.m))
         plain = grid.plain[:full]
         closed: list[OpenGroup] = []
         if line.choice.depth == 1:
             self._add_rows(line, staging[block:full], closed, now)
         else:
-            frame = grid.length - DATA_TRAILER
-            plain[block:] = [self._add(line, row[:frame], closed, now) for row in plain[block:]]
+            plain[block:] = [self._add(line, row[: grid.frame], closed, now) for row in plain[block:]]
         if rest:
             stop = end + len(tail) + 2
             arena.data[end:stop] = tail + bytes((first + full, FrameType.ROW))
@@ -181,15 +181,27 @@ class ShardSender:
         line.peer.fec.data_sent += len(plain)
         self._emitter.emit(plain, line.epoch, now)
         if block:
-            parity = np.empty((m, groups, grid.length), np.uint8)
-            line.code.encode(staging[:block].reshape(k, -1), parity.reshape(m, -1))
-            mark(parity, k, base, k, m, FEC_PARITY)
-            self._emitter.hold(parity.reshape(m * groups, -1), line.epoch)
+            self._block(line, grid, block, groups, base)
         if first:
             grid.indices[:full] -= first
         for group in closed:
             self._close(group, now)
         return end
+
+    def _block(self, line: Line, grid: ShardGrid, count: int, groups: int, base: int) -> None:
+        """Make the parity of `count` rows, row r being in group r mod `groups`."""
+        code = line.code
+        assert code is not None  # noqa: S101  # the caller has looked
+        used = -(-count // groups)
+        stop = used * groups
+        if stop > count:
+            grid.staging[count:stop] = 0
+        parity = np.empty((code.m * groups, grid.length), np.uint8)
+        code.encode(grid.staging[:stop].reshape(used, -1), parity.reshape(code.m, -1))
+        mark(parity, base, parity_trailers(count, groups, code.k, code.m))
+        if stop > count:
+            grid.restore(count, stop)
+        self._emitter.hold(parity, line.epoch)
 
     # ---------------------------------------------------------------- bundles
 
@@ -337,3 +349,15 @@ class ShardSender:
         count = min(wanted, int(line.credit))
         line.credit -= count
         return count
+
+
+def _groups(rows: int, k: int, m: int) -> tuple[int, int]:
+    """Return how many of the rows of a super-packet go to groups of their own, and to how many.
+
+    All of them, if that makes no more than `SLACK` more parity than full groups have; else those of full groups.
+    """
+    groups = -(-rows // k)
+    if groups * k <= (1 + SLACK) * rows and groups * m <= _MOST_PARITY:
+        return rows, groups
+    groups = min(rows // k, max(1, _MOST_PARITY // m))
+    return groups * k, groups
