@@ -62,8 +62,10 @@ class ShardSender:
     def attach(self, out: Arena, nonces: Nonces, transports: Sequence[Transport], send: Send) -> None:
         """Use the out arena, nonces and transports of the data path."""
         self._emitter = Emitter(out, nonces, transports, send)
-        self.flush = self._emitter.flush
-        """``flush(now)`` sends parity that has come up; to be called at the end of each turn."""
+
+    def flush(self, now: float) -> None:
+        """Send parity that has come up; to be called at the end of each turn."""
+        self._emitter.flush(now)
 
     # ---------------------------------------------------------------- what is to be done for a peer
 
@@ -113,7 +115,7 @@ class ShardSender:
             self._close_all(line, now)
             line.steering.change(settings)
             self._choose(line, now)
-        self.flush(now)
+            self.flush(now)
 
     def describe(self, peer: Peer) -> dict[str, Any]:
         """Say what is chosen for a peer and why, for status output."""
