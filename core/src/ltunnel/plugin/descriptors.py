@@ -77,8 +77,8 @@ class TransportDescriptor:
     """(options, context) -> what an operator must hear at each start, a line each."""
     needs_root: bool = False
     reliable: bool = False
-    """True when it repairs loss itself, as TCP does: erasure coding on top adds nothing. What it cannot carry in time it
-    drops before it leaves, so its losses say that the line is full, and parity would fill it more."""
+    """True when it repairs loss itself, as TCP does: erasure coding on top adds nothing. What it then loses are
+    datagrams that it had no room for, so the line is full, and parity would fill it more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
