@@ -1,1 +1,1 @@
-"""The demo: a hub and three nodes, the real program, on a small internet of this machine."""
+"""The demo: a hub and four nodes, the real program, on a small internet of this machine."""

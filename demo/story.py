@@ -3,6 +3,7 @@
 import sys
 import time
 
+from demo.lossy import line_of, show_repair
 from demo.screen import Screen, Step, amount, curve
 from lab import Host, Lab, LabError, ProgramError, Tunnel, become_root, missing_ability, traffic
 from lab.firewall import Firewall
@@ -10,8 +11,8 @@ from lab.pings import Pings
 from lab.tunnel import PROGRAM, Status
 
 HUB_OUTER, ALICE_OUTER, BOB_OUTER = "198.51.100.2", "203.0.113.2", "192.0.2.2"
-HUB, ALICE, BOB, CAROL = "10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"
-HUB6, ALICE6, BOB6, CAROL6 = "fd00::1", "fd00::2", "fd00::3", "fd00::4"
+HUB, ALICE, BOB, CAROL, DAVE = (f"10.0.0.{number}" for number in range(1, 6))
+HUB6, ALICE6, BOB6, CAROL6, DAVE6 = (f"fd00::{number}" for number in range(1, 6))
 UDP, FAKETCP = "transport_udp", "transport_faketcp"
 TRANSPORTS = ["--transport", f"{UDP},{FAKETCP}"]
 SECONDS = 3
@@ -29,9 +30,11 @@ UDP_BLOCKED = """table inet blocked {
 PICTURE = f"""\
   alice {ALICE_OUTER} ──┐                              in the tunnel:
   bob   {BOB_OUTER} ────┼── internet ── {HUB_OUTER}   hub   {HUB}  {HUB6}
-  carol ── firewall ──┘                hub           alice {ALICE}  {ALICE6}
-           that drops all UDP                        bob   {BOB}  {BOB6}
-                                                     carol {CAROL}  {CAROL6}"""
+  carol ── firewall ──┤                hub           alice {ALICE}  {ALICE6}
+           that drops │                              bob   {BOB}  {BOB6}
+           all UDP    │                              carol {CAROL}  {CAROL6}
+  dave ── bad line ───┘                              dave  {DAVE}  {DAVE6}
+          20 Mbit/s, 40 ms, loses 5 % each way"""
 
 
 def tell() -> int:
@@ -54,7 +57,7 @@ def tell() -> int:
 
 
 def _tell(screen: Screen, lab: Lab) -> None:
-    screen.title("ltunnel: a hub and three nodes", PICTURE)
+    screen.title("ltunnel: a hub and four nodes", PICTURE)
     with screen.step("a small internet out of network namespaces") as step:
         hub_host, alice_host, bob_host = (lab.host(name, ipv6=True) for name in ("hub", "alice", "bob"))
         for host, outer in ((hub_host, HUB_OUTER), (alice_host, ALICE_OUTER), (bob_host, BOB_OUTER)):
@@ -62,6 +65,7 @@ def _tell(screen: Screen, lab: Lab) -> None:
         firewall = Firewall(lab, 7, name="carol")
         firewall.allow(udp=False)
         carol_host = firewall.inside
+        dave_host, line = line_of(lab, "dave", "198.18.9.2/24")
         step.say(f"{len(lab.hosts)} namespaces; alice pings the hub's public address: {_ping(alice_host, HUB_OUTER)}")
 
     key = hub_host.run(PROGRAM, "genkey").stdout.strip()
@@ -71,7 +75,7 @@ def _tell(screen: Screen, lab: Lab) -> None:
         step.say(f"all of them with {' '.join(TRANSPORTS)}")
 
     nodes: list[Tunnel] = []
-    places = ((alice_host, ALICE, ALICE6), (bob_host, BOB, BOB6), (carol_host, CAROL, CAROL6))
+    places = ((alice_host, ALICE, ALICE6), (bob_host, BOB, BOB6), (carol_host, CAROL, CAROL6), (dave_host, DAVE, DAVE6))
     for host, address, address6 in places:
         name = f"{host.name}:".ljust(6)
         with screen.step(
@@ -82,7 +86,7 @@ def _tell(screen: Screen, lab: Lab) -> None:
             nodes.append(node)
             _describe(step, status)
             step.say(f"handshake with {_first_peer(status)} done")
-    alice, _, carol = nodes
+    alice, _, carol, dave = nodes
 
     with screen.step("pings through the tunnel") as step:
         pairs = ((alice_host, HUB), (bob_host, HUB), (alice_host, BOB), (bob_host, ALICE6), (carol_host, ALICE))
@@ -98,6 +102,7 @@ def _tell(screen: Screen, lab: Lab) -> None:
         )
     ]
     _block_udp(screen, lab, alice, carol)
+    without, repaired = show_repair(screen, dave, hub, HUB, line)
 
     with screen.step("what the hub counted:   ltunnel status --json"):
         answer = hub.run("status", "--json")
@@ -107,13 +112,14 @@ def _tell(screen: Screen, lab: Lab) -> None:
     _show_counters(screen, status)
     _expect_clean(hub, *nodes)
 
-    with screen.step("all four end on SIGTERM"):
+    with screen.step("all five end on SIGTERM"):
         for tunnel in (*nodes, hub):
             if code := tunnel.program.stop():
                 raise ProgramError(f"{tunnel.program.name} ended with {code} on SIGTERM")
     screen.success(
-        f"three nodes and a hub, sealed with {status['stack']['cipher']}; "
-        f"{totals[0]:.2f} Gbit/s to the hub, {totals[1]:.2f} Gbit/s from node to node through it"
+        f"four nodes and a hub, sealed with {status['stack']['cipher']}; "
+        f"{totals[0]:.2f} Gbit/s to the hub, {totals[1]:.2f} Gbit/s from node to node through it; "
+        f"{repaired:.1f} instead of {without:.1f} Mbit/s on the bad line"
     )
 
 

@@ -20,6 +20,7 @@ def send(address: str, port: int, size: int) -> str:
     """Send `size` random bytes; returns their digest."""
     digest = hashlib.sha256()
     with socket.create_connection((address, port), timeout=_TIMEOUT) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"cubic")
         while size:
             chunk = os.urandom(min(size, _CHUNK))
             connection.sendall(chunk)

@@ -82,7 +82,8 @@ class Way:
 def opened(device: str) -> socket.socket:
     """Open a packet socket that takes what arrives on a device."""
     wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-    wire.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
+    with contextlib.suppress(PermissionError):  # older kernels grant it to nobody in a user namespace
+        wire.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
     wire.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
     wire.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
     wire.setsockopt(_SOL_PACKET, _PACKET_QDISC_BYPASS, 1)

@@ -133,7 +133,7 @@ def test_json_logs_are_json(hub_host):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signals_end_it_with_success(hub_host, number):
     hub = start_hub(hub_host)
-    hub.program.signal(signal.SIGHUP)  # ignored
+    hub.program.signal(signal.SIGHUP)  # there is no file to read again
     hub.status()
     hub.program.signal(number)
     assert hub.program.wait(5) == 0

@@ -2,6 +2,7 @@ import json
 import subprocess
 import sys
 import types
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Config]:
     configs: list[Config] = []
     daemon = types.ModuleType("ltunnel.runtime.daemon")
 
-    def serve(config: Config) -> int:
+    def serve(config: Config, read: Callable[[], Config] | None) -> int:
         configs.append(config)
+        assert read is None or read() == config
         return 0
 
     daemon.serve = serve  # type: ignore[attr-defined]
@@ -104,7 +106,7 @@ def test_flags_change_what_the_file_says(served: list[Config], tmp_path: Path) -
 
 
 def test_the_exit_code_is_that_of_the_run(served: list[Config], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules["ltunnel.runtime.daemon"], "serve", lambda _config: 3)
+    monkeypatch.setattr(sys.modules["ltunnel.runtime.daemon"], "serve", lambda _config, _read: 3)
     assert main(["-m", "server"]) == 3
 
 
@@ -137,7 +139,7 @@ def test_what_cannot_be_is_one_line(
 def test_errors_of_the_run_are_one_line(
     served: list[Config], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def serve(_config: Config) -> int:
+    def serve(_config: Config, _read: object) -> int:
         raise HostError("/dev/net/tun is missing:\nload the module with `modprobe tun`")
 
     monkeypatch.setattr(sys.modules["ltunnel.runtime.daemon"], "serve", serve)
@@ -147,7 +149,7 @@ def test_errors_of_the_run_are_one_line(
 def test_an_interrupted_run_is_not_an_error_message(
     served: list[Config], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def serve(_config: Config) -> int:
+    def serve(_config: Config, _read: object) -> int:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(sys.modules["ltunnel.runtime.daemon"], "serve", serve)

@@ -236,11 +236,15 @@ def test_groups_that_cannot_be_repaired_are_given_up(net):
     assert right.shards.next_timeout() is None
 
 
-def test_a_packet_of_a_slow_flow_has_copies_at_once(net):
+def test_a_packet_of_a_slow_flow_has_copies_a_millisecond_later(net):
     left, right = net.pair(fec=fec(mode=FecMode.LATENCY))
     left.tun.inject(packets.echo("10.0.0.1", "10.0.0.2", 1, 1, bytes(56)))
     datagrams = [datagram for _, datagram in left.pump()]
+    assert len(datagrams) == 1
+    assert left.sender.next_timeout() == pytest.approx(left.now + 0.001)
+    datagrams += left.close_groups()
     assert len(datagrams) == 3
+    assert left.sender.next_timeout() is None
     for only in datagrams:
         left, right = net.pair(fec=fec(mode=FecMode.LATENCY))
         right.take(left, [only])

@@ -126,7 +126,7 @@ def test_a_thread_wakes_the_loop(loop, event):
     timer.join()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_signals_arrive_as_events_also_those_sent_before_the_loop_ran(loop, number):
     seen = []
 
@@ -140,14 +140,6 @@ def test_signals_arrive_as_events_also_those_sent_before_the_loop_ran(loop, numb
         loop.run(never)
     assert seen == [number]
     assert signal.getsignal(number) == before
-
-
-def test_a_hangup_is_ignored(loop):
-    with signals(loop, lambda _number: pytest.fail("woken")):
-        os.kill(os.getpid(), signal.SIGHUP)
-        ended = threading.Timer(0.05, loop.stop)
-        loop.run(lambda now: loop.stop())
-        ended.cancel()
 
 
 def test_a_handler_that_has_more_to_do_is_called_again_without_waiting(loop, event):

@@ -1,6 +1,7 @@
 """The program itself, ``ltunnel [flags]``, and the table of its subcommands."""
 
 import os
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -98,11 +99,12 @@ def _run(context: click.Context, **given: Any) -> int | None:
         if flag.field is not None and value is not None:
             overrides[flag.field] = value
             spellings[flag.field] = flag.spelling
-    config = load(file, overrides, os.environ, flags=spellings)
+    read = partial(load, file, overrides, os.environ, flags=spellings)
+    config = read()
 
     from ltunnel.runtime.daemon import serve
 
-    return serve(config)
+    return serve(config, None if file is None else read)
 
 
 root = _Root(

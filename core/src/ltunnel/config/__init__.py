@@ -5,10 +5,11 @@
 """
 
 from ltunnel.config.assemble import control_settings, load_stack, network_keys, selection, tunnel_mtu
-from ltunnel.config.fec import fec_settings
+from ltunnel.config.fec import fec_settings, fec_values
 from ltunnel.config.fields import HostPort, TunnelAddress
 from ltunnel.config.load import load
 from ltunnel.config.model import Config
+from ltunnel.config.reload import waiting
 
 __all__ = [
     "Config",
@@ -16,9 +17,11 @@ __all__ = [
     "TunnelAddress",
     "control_settings",
     "fec_settings",
+    "fec_values",
     "load",
     "load_stack",
     "network_keys",
     "selection",
     "tunnel_mtu",
+    "waiting",
 ]

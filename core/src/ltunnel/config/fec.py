@@ -37,14 +37,19 @@ def _create(part: Part[FecDescriptor], k: int, m: int) -> FecCode:
 
 
 def fec_settings(config: Config, stack: Stack) -> tuple[Codes, FecSettings] | None:
-    """Return the codes and what is sent with them, None without a plugin.
+    """Return the codes and what is sent with them, None without a plugin. Raises `ConfigError` as `fec_values` does."""
+    if stack.fec is None:
+        return None
+    codes = fec_codes(stack.fec)
+    return codes, fec_values(config, codes)
+
+
+def fec_values(config: Config, codes: Codes) -> FecSettings:
+    """Return what is sent.
 
     Raises `ConfigError` when the plugin has no code for what is written. ``-fec-data 10 -fec-parity 3`` means just
     that: a group size that is written is kept, unless the mode says otherwise. Where nothing is written losses decide.
     """
-    if stack.fec is None:
-        return None
-    codes = fec_codes(stack.fec)
     written = {"fec_data", "fec_parity"} & config.model_fields_set
     if config.fec_parity == 0:
         mode = FecMode.OFF
@@ -55,7 +60,7 @@ def fec_settings(config: Config, stack: Stack) -> tuple[Codes, FecSettings] | No
     if mode in (FecMode.FIXED, FecMode.SPREAD) and codes.get(config.fec_data, config.fec_parity) is None:
         text = f"fec_parity: {codes.name} has no code with {config.fec_data} + {config.fec_parity} shards"
         raise ConfigError(f"{config.source}: {text}" if config.source else text)
-    return codes, FecSettings(
+    return FecSettings(
         mode=mode,
         data=config.fec_data,
         parity=config.fec_parity,

@@ -25,7 +25,7 @@ from ltunnel.constants import (
     REJECT_AFTER_PACKETS,
     TAG,
 )
-from ltunnel.data.fec.sender import Line, ShardSender
+from ltunnel.data.fec.sender import ShardSender
 from ltunnel.data.grid import Arena, GridCache, Nonces, RowGrid
 from ltunnel.data.inet import SYN, TCP, clamp_mss
 from ltunnel.data.local import Local, destination
@@ -118,8 +118,7 @@ class Outbound:
             else:
                 self._stage(staging, at, stop, peer, now)
         self._flush(staging, now)
-        if self._refusals.waiting:
-            self._answer(now)
+        self._finish(now)
         return more
 
     def next_hop(self, data: bytearray | bytes, ip: int) -> Peer | None:
@@ -153,8 +152,14 @@ class Outbound:
         """Seal and send what `forward` has gathered."""
         if self._transit.pos:
             self._flush(self._transit, now)
+        self._finish(now)
+
+    def _finish(self, now: float) -> None:
+        """End a turn: deliver ICMP errors, send what parity has come up."""
         if self._refusals.waiting:
             self._answer(now)
+        if self._shards is not None:
+            self._shards.flush(now)
 
     def _answer(self, now: float) -> None:
         """Deliver the ICMP errors that refused packets have caused."""
@@ -294,17 +299,18 @@ class Outbound:
         stats = peer.stats
         stats.tx_packets += count
         stats.tx_bytes += stop - payload + count * header_length
-        line = self._shards.line(peer, epoch, now) if self._shards is not None else None
-        if line is not None and line.code is not None:
-            self._send_shards(line, arena, at, payload, stop, gso, seg, now)
-            return
-        if peer.quality.clean(now):
+        shards = self._shards
+        line = shards.line(peer, epoch, now) if shards is not None else None
+        if (line is None or line.code is None) and peer.quality.clean(now):
             data[stop] = FrameType.SUPER
             _SEG.pack_into(data, at + 4, seg)
             if self._send_record(arena, at, stop + 1, epoch, peer, now):
                 return
         tail = data[at + VNET_SIZE : payload]
         tail += _TRAILER.pack(gso, header_length, csum_start, count, seg)
+        if shards is not None and line is not None and line.code is not None:
+            shards.super_packet(line, arena, payload, stop, tail, seg, now)
+            return
         assert peer.path is not None  # noqa: S101  # _epoch has looked
         grid = self._grids.get(header_length, seg, self._transports[peer.path.transport].prefix)
         for first in range(0, count, grid.limit):
@@ -343,21 +349,6 @@ class Outbound:
             epoch.sealer.seal([header], [arena.view[end - rest : stop]], [out[pos + DATA_HEADER : after]])
             pos = after
         self._send(peer, pos, size if full else pos - HEADROOM, now)
-
-    def _send_shards(
-        self, line: Line, arena: Arena, at: int, payload: int, stop: int, gso: int, seg: int, now: float
-    ) -> None:
-        """Send the payload ``payload:stop`` of a super-packet as rows that FEC protects."""
-        ip = at + VNET_SIZE
-        tail = arena.data[ip:payload]
-        tail += _TRAILER.pack(gso, payload - ip, VNET.unpack_from(arena.data, at)[4], -(-(stop - payload) // seg), seg)
-        shards = self._shards
-        assert shards is not None  # noqa: S101  # there is a line
-        begin, first = payload, 0
-        while begin < stop:
-            end = shards.rows(line, arena, begin, stop, tail, first, seg, now)
-            first += -(-(end - begin) // seg)
-            begin = end
 
     # ---------------------------------------------------------------- records
 

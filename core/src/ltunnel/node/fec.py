@@ -71,6 +71,11 @@ class NodeFec:
             raise ValueError(f"data and parity: should be at least 1 and 0, together at most {self.codes.max_shards}")
         self.sender.change(settings, now)
 
+    def settle(self, settings: FecSettings, now: float) -> None:
+        """Send as the configuration says from now on, whatever was ordered before. The codes must have the pair."""
+        if settings != self.sender.settings:
+            self.sender.change(settings, now)
+
     def status(self) -> dict[str, Any]:
         """Say what was chosen by configuration or order."""
         settings = self.sender.settings

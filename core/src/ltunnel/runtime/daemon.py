@@ -5,9 +5,10 @@ from __future__ import annotations
 import gc
 import os
 import resource
+import signal
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
 from typing import Any
@@ -28,6 +29,7 @@ from ltunnel.runtime.log import Log, make_log
 from ltunnel.runtime.loop import Loop, signals
 from ltunnel.runtime.netlink import configure_tun
 from ltunnel.runtime.network_watch import NetworkWatch
+from ltunnel.runtime.reload import Read, Reload
 from ltunnel.runtime.resolve import ResolveError, is_numeric
 from ltunnel.runtime.service import Service
 from ltunnel.runtime.state import State
@@ -40,15 +42,15 @@ _BYTES_PER_PACKET = 24_576
 _UNENCRYPTED = "NOT ENCRYPTED: there is no key, so anybody can read, forge and join; give one with -k (ltunnel genkey)"
 
 
-def serve(config: Config) -> int:
-    """Run a hub or node until SIGTERM or SIGINT; returns 0.
+def serve(config: Config, read: Read | None = None) -> int:
+    """Run a hub or node until SIGTERM or SIGINT; returns 0. At SIGHUP `read` reads the configuration again.
 
     Raises `LtunnelError`, one line for the operator, when something cannot be had; nothing is left behind then.
     """
     log = make_log(Level(config.log_level), as_json=config.log_format == "json")
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold the keys
     with ExitStack() as stack:
-        service = _assemble(config, log, stack)
+        service = _assemble(config, read, log, stack)
         if service is None:
             return 0
         _settle_memory()
@@ -57,7 +59,7 @@ def serve(config: Config) -> int:
     return 0
 
 
-def _assemble(config: Config, log: Log, stack: ExitStack) -> Service | None:
+def _assemble(config: Config, read: Read | None, log: Log, stack: ExitStack) -> Service | None:
     """Open everything, in the order in which failures are cheapest; None if a signal came first."""
     for notice in config.notices():
         log(Event(name="notice", text=notice, level=Level.WARNING))
@@ -72,7 +74,8 @@ def _assemble(config: Config, log: Log, stack: ExitStack) -> Service | None:
     pins = {} if config.is_hub else state.load_pins()
 
     loop = stack.enter_context(closing(Loop()))
-    stack.enter_context(signals(loop, lambda _number: loop.stop()))
+    heed = _Signals(loop)
+    stack.enter_context(signals(loop, heed))
     control_socket = ControlSocket(loop, run_folder(), config.tun_name)
     stack.callback(control_socket.close)
     control_socket.serve(_not_yet)
@@ -129,7 +132,25 @@ def _assemble(config: Config, log: Log, stack: ExitStack) -> Service | None:
         service.network_watch = NetworkWatch(loop, lambda: source_address(remote), node.network_changed)
         stack.callback(service.network_watch.close)
     control_socket.serve(service.answer)
+    heed.hangup = Reload(config, read, node.fec, log)
     return service
+
+
+class _Signals:
+    """What signals do: SIGHUP reads the configuration again as soon as there is a node, any other ends the loop.
+
+    A lost terminal sends SIGHUP too; it should not take a tunnel down.
+    """
+
+    def __init__(self, loop: Loop) -> None:
+        self.hangup: Callable[[float], None] | None = None
+        self._loop = loop
+
+    def __call__(self, number: int) -> None:
+        if number != signal.SIGHUP:
+            self._loop.stop()
+        elif self.hangup is not None:
+            self.hangup(time.monotonic())
 
 
 def _save_pins(state: State, stored: dict[str, bytes], control: Control) -> None:

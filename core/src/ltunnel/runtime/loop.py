@@ -88,12 +88,12 @@ class Loop:
                 return
 
 
+_HEEDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
 @contextlib.contextmanager
 def signals(loop: Loop, on_signal: Callable[[int], None]) -> Iterator[None]:
-    """Within the context, SIGINT and SIGTERM reach `on_signal(number)` as loop events; SIGHUP is ignored.
-
-    Ignored, since there is nothing to reload, and a lost terminal should not take a tunnel down.
-    """
+    """Within the context, SIGINT, SIGTERM and SIGHUP reach `on_signal(number)` as loop events."""
     receiver, sender = socket.socketpair()
     receiver.setblocking(False)
     sender.setblocking(False)
@@ -105,8 +105,7 @@ def signals(loop: Loop, on_signal: Callable[[int], None]) -> Iterator[None]:
     def note(_number: int, _frame: FrameType | None) -> None:
         """Exist: the number is written to the wake-up descriptor only if Python has a handler."""
 
-    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    previous[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    previous = {number: signal.signal(number, note) for number in _HEEDED}
     previous_fd = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
     loop.watch(receiver.fileno(), wake)
     try:

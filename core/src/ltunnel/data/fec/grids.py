@@ -25,20 +25,28 @@ class Slots:
 
 
 class ShardGrid:
-    """Rows of one geometry laid out as data shards: ``payload | header | row trailer 8 | n 2 | shard trailer 8``."""
+    """Rows of one geometry laid out as data shards: ``payload | header | row trailer 8 | n 2 | shard trailer 8``.
 
-    __slots__ = ("indices", "length", "limit", "plain", "staging", "tail")
+    Behind the `limit` rows that one call may send is room for rows of zeros, where groups are not equally long.
+    """
+
+    __slots__ = ("frame", "indices", "length", "limit", "plain", "staging", "tail")
 
     def __init__(self, header_length: int, seg: int, prefix: int) -> None:
-        frame = seg + header_length + ROW_TRAILER
-        self.length = length = frame + DATA_TRAILER
+        self.frame = seg + header_length + ROW_TRAILER
+        self.length = length = self.frame + DATA_TRAILER
         self.limit = max(1, min(MAX_ROWS, MAX_DATAGRAM // (prefix + length + DATA_OVERHEAD)))
-        self.staging: Bytes2D = np.zeros((self.limit, length), np.uint8)
-        self.staging[:, frame - 1] = FrameType.ROW
-        self.staging[:, frame] = frame >> 8
-        self.staging[:, frame + 1] = frame & 0xFF
-        self.tail = self.staging[:, seg : frame - 2]
-        self.indices = self.staging[:, frame - 2]
-        self.indices[:] = np.arange(self.limit)
+        self.staging: Bytes2D = np.zeros((self.limit + self.limit // 2 + 1, length), np.uint8)
+        self.tail = self.staging[:, seg : self.frame - 2]
+        self.indices = self.staging[:, self.frame - 2]
+        self.restore(0, len(self.staging))
         whole = self.staging.data.cast("B")
         self.plain = [whole[i * length : (i + 1) * length] for i in range(self.limit)]
+
+    def restore(self, at: int, stop: int) -> None:
+        """Write what is always the same in rows."""
+        frame, rows = self.frame, self.staging[at:stop]
+        rows[:, frame - 1] = FrameType.ROW
+        rows[:, frame] = frame >> 8
+        rows[:, frame + 1] = frame & 0xFF
+        self.indices[at:stop] = np.arange(at, stop)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from ltunnel.data.fec.codes import Codes
 from ltunnel.data.fec.layout import LENGTH, expand
+from ltunnel.plugin import Buffer
 from ltunnel.session.fec import FecStats
+
+Row = bytes | Buffer
 
 REMEMBERED = 4096
 """Groups of which it is known what has been delivered."""
@@ -32,9 +37,9 @@ class Group:
         self.born = born
         self.have = 0
         self.highest = -1
-        self.data: dict[int, bytes] | None = {}
+        self.data: dict[int, Row] | None = {}
         """index -> coded row without the zeros in front. None once nothing is left to be done."""
-        self.parity: dict[int, bytes] = {}
+        self.parity: dict[int, Row] = {}
         self.size = 0
         """Bytes kept."""
 
@@ -73,11 +78,14 @@ class Groups:
         """Whether all data shards of a group came at once."""
         return self._groups.get(expand(low, self._top), self) is None
 
-    def whole(self, number: int) -> bool:
-        """Take note that all data shards of a group have come at once. False when the group is known already."""
-        if number in self._groups or number <= self._top - REMEMBERED:
+    def whole(self, number: int, count: int = 1) -> bool:
+        """Take note that all data shards of `count` groups have come at once. False when one is known already."""
+        numbers = range(number, number + count)
+        if number <= self._top - REMEMBERED or any(each in self._groups for each in numbers):
             return False
-        self._remember(number, None)
+        self._top = max(self._top, numbers[-1])
+        for each in numbers:
+            self._remember(each, None)
         return True
 
     def take_data(self, low: int, used: int, index: int, k: int, m: int, row: bytes, now: float) -> bool:
@@ -101,6 +109,24 @@ class Groups:
             if group.have == (1 << (group.used or k)) - 1:
                 stats.wasted += len(group.parity)
                 self._finish(group)
+        return True
+
+    def take_run(self, low: int, used: int, index: int, k: int, m: int, rows: Sequence[Row], now: float) -> bool:
+        """Take data shards `index`, `index` + 1, ... of one group, all to be delivered. False: nothing was done."""
+        group, count = self._find(low, used, k, m, now), len(rows)
+        mask = (1 << count) - 1 << index
+        if group is None or not self._agrees(group, used, k, m) or index + count > (group.used or k):
+            return False
+        if group.have & mask:
+            return False
+        group.have |= mask
+        group.highest = max(group.highest, index + count - 1)
+        if group.data is not None:
+            group.data.update(zip(range(index, index + count), rows, strict=True))
+            self._grow(group, sum(map(len, rows)) + count * _ENTRY)
+        if group.data is not None and group.have == (1 << (group.used or k)) - 1:
+            self._stats.wasted += len(group.parity)
+            self._finish(group)
         return True
 
     def take_parity(
@@ -185,9 +211,11 @@ class Groups:
                 self._give_up(oldest)
         self._groups[number] = group
 
-    def _keep(self, group: Group, rows: dict[int, bytes], index: int, row: bytes) -> None:
+    def _keep(self, group: Group, rows: dict[int, Row], index: int, row: Row) -> None:
         rows[index] = row
-        size = len(row) + _ENTRY
+        self._grow(group, len(row) + _ENTRY)
+
+    def _grow(self, group: Group, size: int) -> None:
         group.size += size
         self._size += size
         while self._size > MOST_BYTES:

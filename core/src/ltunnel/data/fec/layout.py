@@ -32,26 +32,74 @@ NUMBERS = 1 << 24
 _MASK = NUMBERS - 1
 _HALF = NUMBERS >> 1
 
-Bytes3D = NDArray[np.uint8]
+Trailers = NDArray[np.uint64]
+"""Of shards, as numbers."""
+_GROUP, _INDEX, _USED = 32, 24, 56  # where these begin in a trailer
+_NEXT_INDEX = np.arange(256, dtype=np.uint64) << np.uint64(_INDEX)
 
 
-def mark(rows: Bytes3D, used: int, base: int, k: int, m: int, kind: int) -> None:
-    """Write the trailers of an (index, group, byte) array of shards of the groups `base`, `base` + 1, ..."""
-    count, groups, _ = rows.shape
-    if base + groups > NUMBERS:  # they begin again at 0
-        first = NUMBERS - base
-        mark(rows[:, first:], used, 0, k, m, kind)
-        rows, groups = rows[:, :first], first
-    trailers = _trailers(count, groups, used, k, m, kind) + np.uint64(base << 32)
-    rows[:, :, -TRAILER:] = trailers.astype(">u8").view(np.uint8).reshape(count, groups, TRAILER)
+def mark(rows: NDArray[np.uint8], base: int, trailers: Trailers) -> None:
+    """Write the trailers of a (shard, byte) array, with `base` added to their group numbers."""
+    rows[:, -TRAILER:].view(">u8")[:, 0] = trailers + np.uint64(base << _GROUP)
 
 
 @lru_cache(64)
-def _trailers(count: int, groups: int, used: int, k: int, m: int, kind: int) -> NDArray[np.uint64]:
-    """Return the trailers of groups 0, 1, ... as numbers."""
-    group = np.arange(groups, dtype=np.uint64) << np.uint64(32)
-    index = np.arange(count, dtype=np.uint64)[:, None] << np.uint64(24)
-    return group + index + np.uint64(used << 56 | k << 16 | m << 8 | kind)
+def data_trailers(count: int, groups: int, k: int, m: int) -> Trailers:
+    """Return the trailers of `count` rows, row r being in group r mod `groups`, from group 0 on."""
+    row = np.arange(count, dtype=np.uint64)
+    index, group = np.divmod(row, np.uint64(groups))
+    return _used(count, groups)[group] + _trailers(index, group, k, m, FEC_DATA)
+
+
+@lru_cache(64)
+def parity_trailers(count: int, groups: int, k: int, m: int) -> Trailers:
+    """Return the trailers of the parity of `count` rows: m * `groups` rows, of one index in all groups each."""
+    index, group = np.divmod(np.arange(m * groups, dtype=np.uint64), np.uint64(groups))
+    return _used(count, groups)[group] + _trailers(index, group, k, m, FEC_PARITY)
+
+
+@lru_cache(256)
+def run_trailers(index: int, count: int, k: int, m: int) -> Trailers:
+    """Return the trailers of `count` data shards from `index` on, of a group that is still open."""
+    indices = np.arange(index, index + count, dtype=np.uint64)
+    return _trailers(indices, np.zeros(count, np.uint64), k, m, FEC_DATA)
+
+
+def _used(count: int, groups: int) -> Trailers:
+    rows, more = divmod(count, groups)
+    return np.array([rows + 1] * more + [rows] * (groups - more), np.uint64) << np.uint64(_USED)
+
+
+def _trailers(index: Trailers, group: Trailers, k: int, m: int, kind: int) -> Trailers:
+    return (group << np.uint64(_GROUP)) + (index << np.uint64(_INDEX)) + np.uint64(k << 16 | m << 8 | kind)
+
+
+def trailers_of(rows: NDArray[np.uint8]) -> Trailers:
+    """Read the trailers of a (shard, byte) array."""
+    return rows[:, -TRAILER:].view(">u8")[:, 0].astype(np.uint64)
+
+
+def whole_groups(trailers: Trailers) -> tuple[int, int]:
+    """Return how many shards from the start are the whole of how many groups, interleaved as `data_trailers` has it."""
+    first, count = int(trailers[0]), len(trailers)
+    used, k, m = first >> _USED, first >> 16 & 0xFF, first >> 8 & 0xFF
+    if used < 2:
+        return 0, 0
+    groups = -(-count // used)
+    if groups >= count or int(trailers[groups]) != first + (1 << _INDEX):
+        groups = int((trailers == np.uint64(first + (1 << _INDEX))).argmax())  # where the first group goes on
+        count = min(count, used * groups)
+    if not (used - 1) * groups < count:
+        return 0, 0
+    base = np.uint64(first & _MASK << _GROUP)
+    alike = (trailers[:count] - base == data_trailers(count, groups, k, m)).all()
+    return (count, groups) if alike else (0, 0)
+
+
+def are_a_run(trailers: Trailers) -> bool:
+    """Whether shards follow each other in one group."""
+    fits = (int(trailers[0]) >> _INDEX & 0xFF) + len(trailers) <= 255
+    return fits and bool((trailers - trailers[0] == _NEXT_INDEX[: len(trailers)]).all())
 
 
 def following(number: int, count: int = 1) -> int:

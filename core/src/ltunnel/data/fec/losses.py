@@ -28,6 +28,8 @@ LONG = 10
 FEW = 2
 """Losses that may be chance."""
 FULL = 0.023
+LESS = 0.8
+"""Share of what a path lost before, below which it is said to lose less now; what lies between may be chance."""
 START = 0.005
 """Losses below which no parity is begun with, whatever the target: TCP makes as many by itself."""
 _EPOCHS = 3
@@ -100,9 +102,10 @@ class Losses:
         calm = [sample for sample in samples if not sample.queued]
         if calm and calm[-1].when - calm[0].when >= WINDOW / 2:
             path = _estimate(calm, 0.6)
-        else:  # as before, but no more than all that is lost
-            total = sum(sample.lost for sample in samples) / sum(sample.sent for sample in samples)
-            path = self.path if total > self.path.share / 2 else Loss(total, self.path.burst)
+        else:  # as before, but not much more than is lost while the queue overflows least
+            half = _calmest(samples)
+            least = sum(sample.lost for sample in half) / sum(sample.sent for sample in half)
+            path = self.path if least > LESS * self.path.share else Loss(least, self.path.burst)
             path = path if path.share >= START else NONE
         return max(path, now, _beyond_tcp(samples[-LONG:]))
 
@@ -118,9 +121,17 @@ def _fresh(samples: Sequence[_Sample]) -> Loss:
 
 
 def _beyond_tcp(samples: Sequence[_Sample]) -> Loss:
-    """Return what is lost if all samples but one, and there are `LONG`, have more losses than TCP lets a queue make."""
+    """Return what is lost if all samples but one, and there are `LONG`, have more losses than TCP lets a queue make.
+
+    Only the calmer half is counted: what the others lost more is the queue's.
+    """
     shares = sorted(sample.lost / sample.sent for sample in samples)
-    return _estimate(samples, 0.9) if len(shares) == LONG and shares[1] >= FULL else NONE
+    return _estimate(_calmest(samples), 0.9) if len(shares) == LONG and shares[1] >= FULL else NONE
+
+
+def _calmest(samples: Sequence[_Sample]) -> list[_Sample]:
+    """Return the half of the samples that lost least."""
+    return sorted(samples, key=lambda sample: sample.lost / sample.sent)[: (len(samples) + 1) // 2]
 
 
 def _estimate(samples: Sequence[_Sample], steadiness: float) -> Loss:

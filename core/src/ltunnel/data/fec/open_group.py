@@ -6,10 +6,20 @@ from typing import Any
 
 import numpy as np
 
-from ltunnel.data.fec.layout import DATA_TRAILER, FEC_DATA, FEC_PARITY, LENGTH, PARITY, SHARD, TRAILER
+from ltunnel.data.fec.layout import (
+    DATA_TRAILER,
+    FEC_DATA,
+    FEC_PARITY,
+    LENGTH,
+    PARITY,
+    SHARD,
+    TRAILER,
+    mark,
+    run_trailers,
+)
 from ltunnel.data.grid import Arena
 from ltunnel.plugin import Buffer, FecCode
-from ltunnel.session import Epoch, Peer
+from ltunnel.session import Epoch
 
 
 class OpenGroup:
@@ -29,13 +39,11 @@ class OpenGroup:
         "due",
         "epoch",
         "number",
-        "peer",
     )
 
-    def __init__(self, code: FecCode, room: int, number: int, peer: Peer, epoch: Epoch, due: float) -> None:
+    def __init__(self, code: FecCode, room: int, number: int, epoch: Epoch, due: float) -> None:
         self.code = code
         self.number = number
-        self.peer = peer
         self.epoch = epoch
         self.due = due
         """When it is closed, full or not (monotonic seconds)."""
@@ -69,6 +77,19 @@ class OpenGroup:
         if size > self._longest:
             self._longest = size
         return view[middle - size : end]
+
+    def add_rows(self, rows: Any) -> int:
+        """Take as many data shards as fit of `rows`, an array that lacks but their trailers; return how many."""
+        code, count, length = self.code, self.count, rows.shape[1]
+        rows = rows[: code.k - count]
+        taken, size = len(rows), length - DATA_TRAILER
+        mark(rows, self.number, run_trailers(count, taken, code.k, code.m))
+        grid = self._arena.array.reshape(code.k, self._stride)
+        grid[count : count + taken, self._stride - length :] = rows
+        self.count += taken
+        self._lengths += [size] * taken
+        self._longest = max(self._longest, size)
+        return taken
 
     def parity(self) -> Any:
         """Compute the parity of what is in it: an array of m plaintexts of parity shards."""

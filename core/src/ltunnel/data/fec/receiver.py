@@ -8,7 +8,8 @@ any other are kept until it is whole, has been repaired, or is given up.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from struct import Struct
 
 import numpy as np
@@ -18,7 +19,18 @@ from ltunnel.data.batch import Batch
 from ltunnel.data.deliver import Delivery
 from ltunnel.data.fec.codes import Codes
 from ltunnel.data.fec.groups import PATIENCE, Groups, frame_of
-from ltunnel.data.fec.layout import DATA_TRAILER, FEC_DATA, FEC_PARITY, LENGTH, NUMBERS, TRAILER
+from ltunnel.data.fec.layout import (
+    DATA_TRAILER,
+    FEC_DATA,
+    FEC_PARITY,
+    LENGTH,
+    NUMBERS,
+    TRAILER,
+    Trailers,
+    are_a_run,
+    trailers_of,
+    whole_groups,
+)
 from ltunnel.data.grid import Arena, Bytes2D
 from ltunnel.data.segments import Trailer, read_trailer
 from ltunnel.plugin import Buffer
@@ -30,6 +42,7 @@ SHARDS = (FEC_DATA, FEC_PARITY)
 
 _PLACES = np.arange(256, dtype=np.uint8)
 _TRAILER = Struct(">IBBBB")
+_HEAD = np.uint64(32)  # where `used` and the number of the group begin in a trailer
 _DATA_KIND = bytes((FEC_DATA,))
 _ROW, _BUNDLE = int(FrameType.ROW), int(FrameType.BUNDLE)
 
@@ -134,9 +147,21 @@ class ShardReceiver:
     # ---------------------------------------------------------------- parity
 
     def _parity(self, peer: Peer, groups: Groups, at: int, stop: int, length: int, now: float) -> None:
-        view = self.arena.view
-        for start in range(at * length, stop * length, length):
-            self._take_parity(peer, groups, view[start : start + length], now)
+        view, fec = self.arena.view, peer.fec
+        heads = (
+            trailers_of(self.arena.array[at * length : stop * length].reshape(stop - at, length)) >> _HEAD
+        ).tolist()
+        useful = {head for head in set(heads) if not groups.is_whole(head % NUMBERS)}
+        if not useful:
+            fec.parity_received += len(heads)
+            fec.wasted += len(heads)
+            return
+        for start, head in zip(range(at * length, stop * length, length), heads, strict=True):
+            if head in useful:
+                self._take_parity(peer, groups, view[start : start + length], now)
+            else:
+                fec.parity_received += 1
+                fec.wasted += 1
 
     def _take_parity(self, peer: Peer, groups: Groups, shard: memoryview, now: float) -> None:
         peer.fec.parity_received += 1
@@ -214,23 +239,44 @@ class ShardReceiver:
 
     def _place(self, groups: Groups, rows: Bytes2D, at: int, length: int, now: float) -> list[int] | None:
         """Put data shards into their groups; return which are to be delivered, None for all."""
-        heads = np.ascontiguousarray(rows[:, -8:-4]).view(">u4").ravel().tolist()
-        others = set()
-        for head, count in Counter(heads).items():
-            used = head // NUMBERS
-            if count != used or not groups.whole(groups.number(head % NUMBERS)):
-                others.add(head)
-        if not others:
+        trailers = trailers_of(rows)
+        done, count = whole_groups(trailers)
+        if done and not groups.whole(groups.number(int(trailers[0] >> _HEAD) % NUMBERS), count):
+            done = 0
+        others = range(done, len(rows)) if done else self._not_whole(groups, trailers)
+        if not others or self._run(groups, rows, trailers, others, now):
             return None
         view = self.arena.view
         refused: list[int] = []
-        for row in [row for row, head in enumerate(heads) if head in others]:
+        for row in others:
             end = (at + row + 1) * length
             head, index, k, m, _ = _TRAILER.unpack_from(view, end - TRAILER)
             coded = bytes(view[end - length : end - TRAILER])
             if not groups.take_data(head % NUMBERS, head // NUMBERS, index, k, m, coded, now):
                 refused.append(row)
-        return [row for row in range(len(heads)) if row not in refused] if refused else None
+        return [row for row in range(len(rows)) if row not in refused] if refused else None
+
+    @staticmethod
+    def _not_whole(groups: Groups, trailers: Trailers) -> Sequence[int]:
+        """Take note of groups that are whole, in whatever order; return the shards of all others."""
+        heads = (trailers >> _HEAD).tolist()
+        others = set()
+        for head, count in Counter(heads).items():
+            if count != head // NUMBERS or not groups.whole(groups.number(head % NUMBERS)):
+                others.add(head)
+        return [row for row, head in enumerate(heads) if head in others]
+
+    @staticmethod
+    def _run(groups: Groups, rows: Bytes2D, trailers: Trailers, which: Sequence[int], now: float) -> bool:
+        """Put shards into the one group that they all follow each other in; False if it is not so."""
+        at, stop = which[0], which[-1] + 1
+        if stop - at != len(which) or not are_a_run(trailers[at:stop]):
+            return False
+        head, index, k, m, _ = _TRAILER.unpack(rows[at, -TRAILER:].tobytes())
+        coded = memoryview(rows[at:stop, :-TRAILER].tobytes())
+        length = rows.shape[1] - TRAILER
+        cut = [coded[start : start + length] for start in range(0, len(coded), length)]
+        return groups.take_run(head % NUMBERS, head // NUMBERS, index, k, m, cut, now)
 
     @staticmethod
     def _take_data(peer: Peer, groups: Groups, shard: memoryview, now: float) -> bool:
@@ -309,7 +355,15 @@ class ShardReceiver:
 def _alike(trailers: Bytes2D, first: Trailer) -> int:
     """Count the row trailers from the start that go on with the first."""
     count = len(trailers)
+    if trailers.tobytes() == _following(trailers[0].tobytes(), count):
+        return count
     same = (trailers[:, :6] == trailers[0, :6]).all(1)
     same &= trailers[:, 6] == _PLACES[first.place : first.place + count]
     same &= trailers[:, 7] == _ROW
     return count if same.all() else int(same.argmin())
+
+
+@lru_cache(64)
+def _following(trailer: bytes, count: int) -> bytes:
+    """Return a row trailer and those of the rows behind it."""
+    return b"".join(trailer[:6] + bytes((place & 0xFF, _ROW)) for place in range(trailer[6], trailer[6] + count))

@@ -7,30 +7,21 @@ or when their deadline has come.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Sequence
-from struct import Struct
+from collections.abc import Container, Sequence
 from typing import Any
 
 import numpy as np
 
-from ltunnel.constants import (
-    BUNDLE_ENTRY,
-    DATA_HEADER,
-    DATA_OVERHEAD,
-    HEADROOM,
-    MAX_DATAGRAM,
-    MAX_ROWS,
-    REJECT_AFTER_PACKETS,
-    ROW_TRAILER,
-)
+from ltunnel.constants import BUNDLE_ENTRY, MAX_ROWS, ROW_TRAILER
 from ltunnel.data.fec.codes import Codes
-from ltunnel.data.fec.flows import SlowFlows
-from ltunnel.data.fec.grids import ShardGrid, Slots
-from ltunnel.data.fec.layout import DATA_TRAILER, FEC_DATA, FEC_PARITY, following, mark
+from ltunnel.data.fec.emitter import Emitter, Send
+from ltunnel.data.fec.grids import ShardGrid
+from ltunnel.data.fec.layout import DATA_TRAILER, NUMBERS, data_trailers, following, mark, parity_trailers
+from ltunnel.data.fec.line import MOST_CREDIT, Line
 from ltunnel.data.fec.open_group import OpenGroup
 from ltunnel.data.fec.residual import enough
 from ltunnel.data.fec.settings import FecMode, FecSettings
-from ltunnel.data.fec.steering import EXEMPT, NOTHING, Choice, Steering
+from ltunnel.data.fec.steering import EXEMPT, NOTHING, Steering
 from ltunnel.data.grid import Arena, Bytes2D, GridCache, Nonces
 from ltunnel.data.staging import bundled
 from ltunnel.data.virtio import VNET_SIZE
@@ -41,43 +32,17 @@ from ltunnel.wire.types import FrameType
 
 TRICKLE = 25.0
 """Parity shards a second that groups closed early may have beyond the overhead, in the modes auto and latency."""
-MOST_CREDIT = 32.0
 GRACE = 0.5
 """How much longer than its deadline, as a share of it, a group waits that will be full by then at the pace so far."""
 COPIES = 2
 """Copies of a small packet of a slow flow, besides itself."""
+APART = 0.001
+"""Seconds after which the copies follow: what handles the packet is not held up, and a bad moment may have passed."""
 
-_HEADER = Struct(">IQ")
-_MANY = 8  # rows for which it pays to have all views ready
+SLACK = 0.15
+"""Share of parity more than asked for that is sent to have all rows of a super-packet in groups of their own."""
+
 _MOST_PARITY = 255  # parity shards of one block
-
-Send = Callable[[Peer, int, int, float], None]
-"""(peer, end, size, now): send ``HEADROOM:end`` of the out arena, slots of `size` bytes."""
-
-
-class Line:
-    """What is under way to one peer."""
-
-    __slots__ = ("choice", "code", "credit", "credited", "epoch", "exempt", "groups", "next",
-                 "path", "peer", "slow", "steering", "turn")  # fmt: skip
-
-    def __init__(self, peer: Peer, epoch: Epoch, steering: Steering) -> None:
-        self.peer = peer
-        self.epoch = epoch
-        self.steering = steering
-        self.path = peer.path
-        self.exempt = False
-        """Whether the path repairs losses itself."""
-        self.slow = SlowFlows()
-        self.choice: Choice = NOTHING
-        self.code: FecCode | None = None
-        self.groups: list[OpenGroup] = []
-        """Open groups, at most ``choice.depth``."""
-        self.turn = 0
-        self.credit = MOST_CREDIT
-        self.credited = 0.0
-        self.next = 0
-        """Number of the next group."""
 
 
 class ShardSender:
@@ -90,15 +55,17 @@ class ShardSender:
         self._lines: dict[Peer, Line] = {}
         self._open_groups: dict[OpenGroup, Line] = {}  # in the order of their deadlines
         self._graced: dict[OpenGroup, Line] = {}  # the same, of those that wait a little longer
+        self._copied: dict[OpenGroup, Line] = {}  # and of single packets, whose copies are to follow
+        self._waiting = self._open_groups, self._graced, self._copied
         self._shard_grids = GridCache(ShardGrid, limit=16)
 
     def attach(self, out: Arena, nonces: Nonces, transports: Sequence[Transport], send: Send) -> None:
         """Use the out arena, nonces and transports of the data path."""
-        self._out = out
-        self._nonces = nonces
-        self._transports = transports
-        self._send = send
-        self._slots = GridCache(lambda *geometry: Slots(out, *geometry), limit=16)
+        self._emitter = Emitter(out, nonces, transports, send)
+
+    def flush(self, now: float) -> None:
+        """Send parity that has come up; to be called at the end of each turn."""
+        self._emitter.flush(now)
 
     # ---------------------------------------------------------------- what is to be done for a peer
 
@@ -136,6 +103,7 @@ class ShardSender:
                 line.steering.losses.delays.took(peer.rtt)
             line.steering.report(epoch.local_index, report.expected, report.accepted, report.gaps, now)
             self._choose(line, now)
+            self.flush(now)
 
     def change(self, settings: FecSettings, now: float) -> None:
         """Go on with other settings. Raises ValueError when the code has no such pair."""
@@ -147,6 +115,7 @@ class ShardSender:
             self._close_all(line, now)
             line.steering.change(settings)
             self._choose(line, now)
+            self.flush(now)
 
     def describe(self, peer: Peer) -> dict[str, Any]:
         """Say what is chosen for a peer and why, for status output."""
@@ -170,52 +139,71 @@ class ShardSender:
 
     # ---------------------------------------------------------------- super-packets
 
-    def rows(
+    def super_packet(
+        self, line: Line, arena: Arena, begin: int, end: int, tail: bytearray, seg: int, now: float
+    ) -> None:
+        """Send a super-packet with the payload ``begin:end``, whose rows end with `tail`, index and type."""
+        first = 0
+        while begin < end:
+            stop = self._rows(line, arena, begin, end, tail, first, seg, now)
+            first += -(-(stop - begin) // seg)
+            begin = stop
+
+    def _rows(
         self, line: Line, arena: Arena, begin: int, end: int, tail: bytearray, first: int, seg: int, now: float
     ) -> int:
         """Send rows `first`, `first` + 1, ... of a super-packet with the payload ``begin:end``; return where it ended.
 
         That is before `end` if there was more than one call may take.
         """
-        peer, epoch = line.peer, line.epoch
         assert line.code is not None  # noqa: S101  # the caller has looked
-        assert peer.path is not None  # noqa: S101
-        prefix = self._transports[peer.path.transport].prefix
-        grid = self._shard_grids.get(len(tail) + 2 - ROW_TRAILER, seg, prefix)
+        grid = self._shard_grids.get(len(tail) + 2 - ROW_TRAILER, seg, self._emitter.prefix(line.peer))
         end = min(end, begin + grid.limit * seg)
         full, rest = divmod(end - begin, seg)
-        k, m = line.code.k, line.code.m
-        groups = min(full // k, max(1, _MOST_PARITY // m))
-        block = groups * k
         staging = grid.staging
         staging[:full, :seg] = arena.array[begin : begin + full * seg].reshape(full, seg)
         grid.tail[:full] = np.frombuffer(tail, np.uint8)
         if first:
             grid.indices[:full] += first
-        base = line.next
+        block, groups = _groups(full, line.code.k, line.code.m)
+        base = line.next if line.next + groups <= NUMBERS else 0
         if block:
             line.next = following(base, groups)
-            mark(staging[:block].reshape(k, groups, -1), k, base, k, m, FEC_DATA)
-        plain = grid.plain[:block]
+            mark(staging[:block], base, data_trailers(block, groups, line.code.k, line.code.m))
+        plain = grid.plain[:full]
         closed: list[OpenGroup] = []
-        frame = grid.length - DATA_TRAILER
-        plain += [self._add(line, grid.plain[row][:frame], closed, now) for row in range(block, full)]
+        if line.choice.depth == 1:
+            self._add_rows(line, staging[block:full], closed, now)
+        else:
+            plain[block:] = [self._add(line, row[: grid.frame], closed, now) for row in plain[block:]]
         if rest:
             stop = end + len(tail) + 2
             arena.data[end:stop] = tail + bytes((first + full, FrameType.ROW))
             plain.append(self._add(line, arena.view[end - rest : stop], closed, now))
-        peer.fec.data_sent += len(plain)
-        self._emit(plain, peer, epoch, now)
+        line.peer.fec.data_sent += len(plain)
+        self._emitter.emit(plain, line.epoch, now)
         if block:
-            parity = np.empty((m, groups, grid.length), np.uint8)
-            line.code.encode(staging[:block].reshape(k, -1), parity.reshape(m, -1))
-            mark(parity, k, base, k, m, FEC_PARITY)
-            self._send_parity(parity.reshape(m * groups, -1), peer, epoch, now)
+            self._block(line, grid, block, groups, base)
         if first:
             grid.indices[:full] -= first
         for group in closed:
             self._close(group, now)
         return end
+
+    def _block(self, line: Line, grid: ShardGrid, count: int, groups: int, base: int) -> None:
+        """Make the parity of `count` rows, row r being in group r mod `groups`."""
+        code = line.code
+        assert code is not None  # noqa: S101  # the caller has looked
+        used = -(-count // groups)
+        stop = used * groups
+        if stop > count:
+            grid.staging[count:stop] = 0
+        parity = np.empty((code.m * groups, grid.length), np.uint8)
+        code.encode(grid.staging[:stop].reshape(used, -1), parity.reshape(code.m, -1))
+        mark(parity, base, parity_trailers(count, groups, code.k, code.m))
+        if stop > count:
+            grid.restore(count, stop)
+        self._emitter.hold(parity, line.epoch)
 
     # ---------------------------------------------------------------- bundles
 
@@ -254,29 +242,30 @@ class ShardSender:
                 if end - start < size:
                     break
             at += len(plain)
-            self._emit(plain, peer, line.epoch, now)
+            self._emitter.emit(plain, line.epoch, now)
             for group in closed:
                 self._close(group, now)
 
     def _copies(self, line: Line, frame: Buffer, now: float) -> None:
-        """Send a frame in a group of its own, with copies: whichever arrives first needs no waiting."""
+        """Send a frame in a group of its own. Copies follow soon: whichever arrives first needs no waiting."""
         code = self.codes.get(1, COPIES) or self.codes.get(1, 1)
         if code is None:
             return
         group = self._open(line, code, len(frame), now)
         line.peer.fec.data_sent += 1
-        self._emit([group.add(frame)], line.peer, line.epoch, now)
-        self._close(group, now)
+        self._emitter.emit([group.add(frame)], line.epoch, now)
+        self._copied[group] = self._open_groups.pop(group)
+        group.due = now + APART
 
     # ---------------------------------------------------------------- groups
 
     def next_timeout(self) -> float | None:
         """Return when a group is to be closed, or None."""
-        return min((next(iter(groups)).due for groups in (self._open_groups, self._graced) if groups), default=None)
+        return min((next(iter(groups)).due for groups in self._waiting if groups), default=None)
 
     def handle_timeout(self, now: float) -> None:
         """Close groups whose deadline has come, but for those that will soon be full."""
-        for groups in (self._open_groups, self._graced):
+        for groups in self._waiting:
             while groups:
                 group, line = next(iter(groups.items()))
                 if group.due > now:
@@ -284,9 +273,11 @@ class ShardSender:
                 if groups is self._open_groups and group.count * (1 + GRACE) >= group.code.k:
                     self._graced[group] = groups.pop(group)
                     group.due += self.settings.deadline * GRACE
-                else:
+                    continue
+                if groups is not self._copied:
                     line.groups.remove(group)
-                    self._close(group, now)
+                self._close(group, now)
+        self.flush(now)
 
     def _add(self, line: Line, frame: Buffer, closed: list[OpenGroup], now: float) -> Buffer:
         """Put a frame into an open group, one that is full then into `closed`; return the shard's plaintext."""
@@ -308,8 +299,22 @@ class ShardSender:
             closed.append(group)
         return plain
 
+    def _add_rows(self, line: Line, rows: Bytes2D, closed: list[OpenGroup], now: float) -> None:
+        """Put frames of one length into the open group, and mark the rows as its shards, which they are then."""
+        while len(rows):
+            if line.groups and not line.groups[0].takes(rows.shape[1] - DATA_TRAILER):  # the peer's MTU has grown
+                closed.append(line.groups.pop())
+            if not line.groups:
+                assert line.code is not None  # noqa: S101  # the caller has looked
+                room = max(rows.shape[1] - DATA_TRAILER, line.peer.mtu + BUNDLE_ENTRY)
+                line.groups.append(self._open(line, line.code, room, now))
+            group = line.groups[0]
+            rows = rows[group.add_rows(rows) :]
+            if group.is_full:
+                closed.append(line.groups.pop())
+
     def _open(self, line: Line, code: FecCode, room: int, now: float) -> OpenGroup:
-        group = OpenGroup(code, room, line.next, line.peer, line.epoch, now + self.settings.deadline)
+        group = OpenGroup(code, room, line.next, line.epoch, now + self.settings.deadline)
         line.next = following(line.next)
         self._open_groups[group] = line
         return group
@@ -321,11 +326,10 @@ class ShardSender:
 
     def _close(self, group: OpenGroup, now: float) -> None:
         """Send the parity of a group, as far as its keys are still good."""
-        line = self._open_groups.pop(group, None) or self._graced.pop(group)
-        peer, epoch = group.peer, group.epoch
+        line = next(groups.pop(group) for groups in self._waiting if group in groups)
         count = group.code.m if group.is_full else self._share(line, group, now)
-        if count and peer.path is not None and epoch.usable(now):
-            self._send_parity(group.parity()[:count], peer, epoch, now)
+        if count:
+            self._emitter.hold(group.parity()[:count], group.epoch)
 
     def _share(self, line: Line, group: OpenGroup, now: float) -> int:
         """Say how many of its m parity shards a group gets that was closed early; those not sent count as lost.
@@ -348,53 +352,14 @@ class ShardSender:
         line.credit -= count
         return count
 
-    # ---------------------------------------------------------------- sealing
 
-    def _send_parity(self, rows: Bytes2D, peer: Peer, epoch: Epoch, now: float) -> None:
-        whole, length = rows.data.cast("B"), rows.shape[1]
-        peer.fec.parity_sent += len(rows)
-        self._emit([whole[at : at + length] for at in range(0, len(whole), length)], peer, epoch, now)
+def _groups(rows: int, k: int, m: int) -> tuple[int, int]:
+    """Return how many of the rows of a super-packet go to groups of their own, and to how many.
 
-    def _emit(self, plain: list[Buffer], peer: Peer, epoch: Epoch, now: float) -> None:
-        """Seal and send plaintexts of equal length, of which the last may be shorter."""
-        assert peer.path is not None  # noqa: S101  # the callers have looked
-        length = len(plain[0])
-        prefix = self._transports[peer.path.transport].prefix
-        limit = max(1, min(MAX_ROWS, MAX_DATAGRAM // (prefix + length + DATA_OVERHEAD)))
-        for at in range(0, len(plain), limit):
-            part = plain[at : at + limit]
-            count = len(part)
-            if epoch.counter + count > REJECT_AFTER_PACKETS:
-                return
-            if count >= _MANY:
-                end = self._seal_many(part, length, prefix, epoch)
-            else:
-                end = self._seal_few(part, prefix, epoch)
-            self._send(peer, end, prefix + length + DATA_OVERHEAD, now)
-
-    def _seal_many(self, plain: list[Buffer], length: int, prefix: int, epoch: Epoch) -> int:
-        count = len(plain)
-        slots, nonces = self._slots.get(length, prefix), self._nonces
-        nonces.fill(count, epoch.send_word, epoch.take(count))
-        slots.headers[:count] = nonces.array[:count]
-        short = length - len(plain[-1])
-        sealed = slots.sealed
-        if short:
-            sealed = sealed[: count - 1]
-            at = HEADROOM + (count - 1) * slots.slot + prefix + DATA_HEADER
-            sealed.append(self._out.view[at : at + slots.slot - prefix - DATA_HEADER - short])
-        epoch.sealer.seal(nonces.views, plain, sealed)
-        return HEADROOM + count * slots.slot - short
-
-    def _seal_few(self, plain: list[Buffer], prefix: int, epoch: Epoch) -> int:
-        out = self._out.view
-        counter = epoch.take(len(plain))
-        nonces, sealed, pos = [], [], HEADROOM
-        for number, row in enumerate(plain, counter):
-            at = pos + prefix
-            pos = at + len(row) + DATA_OVERHEAD
-            _HEADER.pack_into(out, at, epoch.send_word, number)
-            nonces.append(out[at : at + DATA_HEADER])
-            sealed.append(out[at + DATA_HEADER : pos])
-        epoch.sealer.seal(nonces, plain, sealed)
-        return pos
+    All of them, if that makes no more than `SLACK` more parity than full groups have; else those of full groups.
+    """
+    groups = -(-rows // k)
+    if groups * k <= (1 + SLACK) * rows and groups * m <= _MOST_PARITY:
+        return rows, groups
+    groups = min(rows // k, max(1, _MOST_PARITY // m))
+    return groups * k, groups
