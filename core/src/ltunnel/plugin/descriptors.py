@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from ltunnel.plugin.discovery import DiscoveryAgent
+from ltunnel.plugin.discovery import Carrier, DiscoveryAgent, PortMapper
 from ltunnel.plugin.host import HostRule
 from ltunnel.plugin.interfaces import Aead, FecCode, Transport
 from ltunnel.plugin.ports import Address, Port, PortSpec
@@ -76,6 +76,9 @@ class TransportDescriptor:
     warnings: Callable[[Any, TransportContext], Sequence[str]] = _no_warnings
     """(options, context) -> what an operator must hear at each start, a line each."""
     needs_root: bool = False
+    direct: Carrier | None = None
+    """What it is to direct paths between nodes; None if it can only reach a hub. Such a transport also takes a single
+    port of its first kind: fresh ports are further instances of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +115,8 @@ class DiscoveryDescriptor:
 
     options: type[Options]
     create: Callable[[Any], DiscoveryAgent]
+    mapper: Callable[[Any], PortMapper | None] | None = None
+    """(options) -> what asks routers for port mappings, or None."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

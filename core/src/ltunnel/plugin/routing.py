@@ -21,6 +21,8 @@ class PathView:
 
     peer: bytes
     """Static public key of the destination, 32 bytes."""
+    number: int
+    """Names the path among those to the same peer, as long as it exists."""
     via: bytes
     """Static public key of the first hop; equal to `peer` for a direct path."""
     path_class: PathClass
@@ -39,6 +41,8 @@ class PathView:
 class NextHop:
     """The choice for one destination, with the reason that status output shows."""
 
+    number: int
+    """Of the path that was chosen."""
     via: bytes
     path_class: PathClass
     reason: str

@@ -8,6 +8,7 @@ from ipaddress import IPv6Address, ip_address
 from ltunnel.plugin import (
     Address,
     Buffer,
+    Carrier,
     Endpoint,
     NoOptions,
     Options,
@@ -95,4 +96,6 @@ def ltunnel_plugin_info() -> PluginInfo:
 @hookimpl
 def ltunnel_transport() -> TransportDescriptor:
     """Provide the transport."""
-    return TransportDescriptor(options=NoOptions, wire_name="udp", overhead=UDP_HEADER, ports=_ports, create=_create)
+    return TransportDescriptor(
+        options=NoOptions, wire_name="udp", overhead=UDP_HEADER, ports=_ports, create=_create, direct=Carrier.UDP
+    )
