@@ -9,10 +9,11 @@
     PEERS        PEER 0-16, each: KEY 1, NAME 1, ADDRESS 0-8
     ROUTES       NETWORK 0-24
     DENY, BYE    CODE 1, TEXT 0-1
+    OBSERVE, OBSERVED, PUNCH   see `ltunnel.wire.observe`, `ltunnel.wire.punch`
 
-All but PING, PONG, PROBE and REPORT are TLV entries (`ltunnel.wire.tlv`), numbered in `ltunnel.wire.fields`. Names are
-printable or the frame is refused; other text is escaped as it is read. So every string of a parsed frame is safe to
-print.
+All but PING, PONG, PROBE, REPORT, OBSERVE and OBSERVED are TLV entries (`ltunnel.wire.tlv`), numbered in
+`ltunnel.wire.fields`. Names are printable or the frame is refused; other text is escaped as it is read. So every string
+of a parsed frame is safe to print.
 """
 
 from __future__ import annotations
@@ -25,13 +26,14 @@ from typing import ClassVar, Self
 from ltunnel.errors import WireError
 from ltunnel.wire import fields, tlv
 from ltunnel.wire.fields import Field
+from ltunnel.wire.observe import Observe, Observed
+from ltunnel.wire.punch import Punch
 from ltunnel.wire.text import escape
 from ltunnel.wire.tlv import Bounds, Entry, Interface, Network
 from ltunnel.wire.types import FrameType
 
 _REPORT = Struct(">QQI")
-TOKEN_SIZE = 8
-KEY_SIZE = 32
+TOKEN_SIZE = fields.TOKEN_SIZE
 PEER_LIMIT = 16
 
 _WELCOME: tlv.Fields = {
@@ -44,7 +46,7 @@ _WELCOME: tlv.Fields = {
 }
 _PEERS: tlv.Fields = {Field.PEER: Bounds(0, PEER_LIMIT, 0, tlv.MAX_BODY)}
 _PEER: tlv.Fields = {
-    Field.KEY: Bounds(1, 1, KEY_SIZE, KEY_SIZE),
+    Field.KEY: fields.ONE_KEY,
     Field.NAME: fields.ONE_NAME,
     Field.ADDRESS: fields.ADDRESSES,
 }
@@ -291,11 +293,12 @@ def _parse_reason(body: bytes) -> tuple[int, str]:
     return values[Field.CODE][0][0], escape("".join(tlv.read_text(value) for value in values[Field.TEXT]))
 
 
-Frame = Ping | Pong | Probe | Report | Welcome | Peers | Routes | Deny | Bye
+Frame = Ping | Pong | Probe | Report | Observe | Observed | Punch | Welcome | Peers | Routes | Deny | Bye
 
-_FRAMES: dict[int, type[Frame]] = {
-    kind.TYPE: kind for kind in (Ping, Pong, Probe, Report, Welcome, Peers, Routes, Deny, Bye)
-}
+_KINDS: tuple[type[Frame], ...] = (
+    Ping, Pong, Probe, Report, Observe, Observed, Punch, Welcome, Peers, Routes, Deny, Bye,
+)  # fmt: skip
+_FRAMES: dict[int, type[Frame]] = {kind.TYPE: kind for kind in _KINDS}
 
 
 def parse_frame(frame_type: int, body: bytes) -> Frame:
