@@ -27,7 +27,7 @@ class PathView:
     """Static public key of the first hop; equal to `peer` for a direct path."""
     path_class: PathClass
     rtt: float
-    """Smoothed round-trip time, seconds."""
+    """Smoothed round-trip time, seconds; infinite as long as it is not known."""
     jitter: float
     """Smoothed deviation of the round-trip time, seconds."""
     loss: float
@@ -35,6 +35,8 @@ class PathView:
     hops: int
     last_pong: float
     """When the path last proved that it works (monotonic seconds)."""
+    suspect: bool = False
+    """Whether the last probes over it went unanswered. A path that is held to be dead is not offered at all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
