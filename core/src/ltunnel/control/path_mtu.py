@@ -21,13 +21,16 @@ RAISE = 600.0
 
 
 class PathMtu:
-    """The search over one path. `ceiling` is the most that the peer takes."""
+    """The search over one path. `ceiling` is the most that the peer takes.
+
+    `assumed`: it is used until probes say otherwise; otherwise nothing is, until a probe was answered.
+    """
 
     __slots__ = ("_done", "_lost", "_misses", "_proved", "ceiling", "size")
 
-    def __init__(self, ceiling: int) -> None:
+    def __init__(self, ceiling: int, *, assumed: bool = False) -> None:
         self.ceiling = ceiling
-        self.size = 0
+        self.size = ceiling if assumed else 0
         """What may be sent; 0 while nothing is known."""
         self._proved = 0
         """The largest size that was carried; 0 also while a fall to a base is not confirmed."""

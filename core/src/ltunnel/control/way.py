@@ -90,26 +90,24 @@ class Way:
     """One path to a peer: a flow of a transport, and what is known of it. Times are monotonic seconds."""
 
     __slots__ = (
-        "became", "big", "created", "heard", "last_pong", "measure", "misses", "mtu", "number", "path", "path_class",
-        "peer", "proved", "rounds", "sent", "small", "state",
+        "became", "big", "last_pong", "measure", "misses", "mtu", "number", "path", "path_class", "peer", "proved",
+        "rounds", "sent", "small", "state",
     )  # fmt: skip
 
-    def __init__(self, number: int, peer: Peer, path: Path, path_class: PathClass, ceiling: int, now: float) -> None:
+    def __init__(self, number: int, peer: Peer, path: Path, path_class: PathClass, mtu: PathMtu, now: float) -> None:
         self.number = number
         self.peer = peer
         self.path = path
         """What `Peer.path` becomes when it is chosen."""
         self.path_class = path_class
         self.state = WayState.PROBING
-        self.created = self.became = now
-        """When it was found, and when it came into its state."""
+        self.became = now
+        """When it came into its state."""
         self.measure = Measure()
-        self.mtu = PathMtu(ceiling)
+        self.mtu = mtu
         self.proved = False
         """Whether it has ever answered."""
         self.last_pong = float("-inf")
-        self.heard = now
-        """When something of the peer last came from there."""
 
         # The round of probes that is out.
         self.sent: dict[bytes, Sent] = {}
