@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from ipaddress import ip_interface
 
 from ltunnel.control.acceptance import Proved
-from ltunnel.control.candidates import Candidate
 from ltunnel.control.directory import Binding, Denial, Directory
 from ltunnel.control.events import Level
 from ltunnel.control.initiation import Met
+from ltunnel.control.introductions import Introductions
 from ltunnel.control.session import Attempt, Session
 from ltunnel.control.side import Parts
 from ltunnel.control.states import Step
@@ -33,25 +33,19 @@ DENIED_GAP = 60.0
 class HubSide:
     """A hub: answers INITs, keeps the directory, forwards (in the data path) between nodes."""
 
-    __slots__ = ("_denied", "_p", "directory")
+    __slots__ = ("_denied", "_introductions", "_p", "directory")
 
     def __init__(self, parts: Parts, bindings: Iterable[Binding]) -> None:
         self._p = parts
         settings = parts.ctx.settings
         self.directory = Directory(settings.addresses, settings.name, bindings)
+        self._introductions = Introductions(parts.ctx)
         self._denied: OrderedDict[bytes, float] = OrderedDict()  # key -> when that was last told
 
     # ---------------------------------------------------------------- joining
 
-    def start(self, now: float) -> None:
-        """Wait for nodes."""
-
-    def answers(self, transport: int, flow: Flow) -> bool:  # noqa: ARG002
+    def answers(self, transport: int, flow: Flow, now: float) -> bool:  # noqa: ARG002
         """Answer everybody who has the key."""
-        return True
-
-    def follows(self, transport: int, flow: Flow) -> bool:  # noqa: ARG002
-        """Go to nodes by whatever they came by last."""
         return True
 
     def admit(self, proved: Proved, now: float) -> None:
@@ -107,6 +101,7 @@ class HubSide:
             hub_addresses=settings.addresses, isolated=settings.client_isolation,
         )  # fmt: skip
         self._p.ctx.send_frame(epoch, peer.path, welcome, now)
+        self._introductions.welcomed(session, now, joins=session.connected is None)
 
     def _decide(self, key: bytes, claim: ConfirmPayload) -> Binding | Denial:
         """Look at everything that does not change the directory first, so that a refused node leaves no binding."""
@@ -211,17 +206,26 @@ class HubSide:
         """Be ready to answer there, when the node moves."""
         self._p.paths.probed(session, epoch, path, now)
 
-    def pong(self, pong: Pong, transport: int, flow: Flow, now: float) -> None:
-        """Do nothing: all that a hub asks goes through `Liveness`."""
+    def arrived(
+        self, session: Session, epoch: Epoch, transport: int, flow: Flow, size: int, newest: bool, now: float
+    ) -> None:
+        """Go to nodes by whatever they came by last."""
+        if newest:
+            self._p.paths.follow(session, epoch, transport, flow, size, now)
+
+    def pong(self, session: Session, peer: Peer, pong: Pong, transport: int, flow: Flow, now: float) -> None:
+        """Take a PONG: all that a hub asks goes through `Liveness`."""
+        sent = self._p.liveness.pong(session, peer, pong, transport, flow, now)
+        if sent is not None:
+            self._p.paths.proved(session, peer, sent, now)
 
     def doubt(self, session: Session, now: float) -> None:
         """Do nothing: nodes choose the way, and a hub does not ask."""
 
-    def comeback_due(self, session: Session, now: float) -> None:
-        """Do nothing: a hub prefers nothing."""
-
-    def candidate_due(self, timer: Timer, candidate: Candidate, now: float) -> None:
-        """Do nothing: a hub has no candidates."""
+    def due(self, timer: Timer, session: Session, now: float) -> None:
+        """Introduce others to a node again."""
+        if timer is Timer.INTRODUCE:
+            self._introductions.due(session, now)
 
     # ---------------------------------------------------------------- leaving
 
@@ -245,9 +249,6 @@ class HubSide:
         """Take out a node whose keys have expired without new ones."""
         if session.in_use:
             self.silent(session, now)
-
-    def retry(self, session: Session, now: float) -> None:
-        """Do nothing: nodes come to a hub."""
 
     def forget(self, who: str, now: float) -> Binding | None:
         """Forget the binding of a node (by name, address or key) and end its session."""
@@ -273,6 +274,7 @@ class HubSide:
         peer.networks = ()
         del self._p.ctx.sessions[peer.key]
         self._p.ctx.timers.cancel_all(session)
+        self._introductions.left(session, now)
         since = 0.0 if session.connected is None else now - session.connected
         self._p.ctx.emit(event, text, name=peer.name, key=peer.key.hex(), connected=round(since, 3))
 

@@ -1,12 +1,18 @@
-"""Pins: which key a hub had when this node first met it. Another key later is somebody else, or a hub made anew."""
+"""Pins: which key a hub or another node had when this node first met it.
+
+Another key later is somebody else, or a machine that was set up anew.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+PIN_LIMIT = 4096
+"""A hub may introduce as many nodes as it likes; so many keys are kept."""
+
 
 class Pins:
-    """Hub keys (32 bytes) by hub and network. What `items` holds is what the runtime stores."""
+    """Keys (32 bytes) of hubs and nodes by `pin_name`. What `items` holds is what the runtime stores."""
 
     __slots__ = ("items",)
 
@@ -18,8 +24,8 @@ class Pins:
         return self.items.get(name, key) != key
 
     def add(self, name: str, key: bytes) -> bool:
-        """Pin a key; False if it was pinned already."""
-        if name in self.items:
+        """Pin a key; False if it was pinned already, or there are too many pins."""
+        if name in self.items or len(self.items) >= PIN_LIMIT:
             return False
         self.items[name] = key
         return True
@@ -29,6 +35,7 @@ class Pins:
         return self.items.pop(name, None) is not None
 
 
-def pin_name(hub_label: str, network: str) -> str:
-    """Return the name that a hub's key is pinned under: ``hub.example:9000/default``."""
-    return f"{hub_label}/{network}"
+def pin_name(hub_label: str, network: str, node: str = "") -> str:
+    """Return the name that a key is pinned under: ``hub.example:9000/default`` for the hub's, and ``.../node``."""
+    name = f"{hub_label}/{network}"
+    return f"{name}/{node}" if node else name

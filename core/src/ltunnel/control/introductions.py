@@ -1,0 +1,98 @@
+"""The hub's introductions: who else is in the network, and under which key (PEERS).
+
+A node is told of all others right after its WELCOME, and of each that joins or leaves. Nothing acknowledges a PEERS, so
+what is new is told three times, and everything again whenever keys are renewed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
+
+from ltunnel.control.context import Context
+from ltunnel.control.session import Session
+from ltunnel.control.timers import Timer
+from ltunnel.wire.frames import PEER_LIMIT, PeerEntry, Peers
+
+REPEATS = 2
+BODY_LIMIT = 1100
+"""Bytes of a PEERS, so that its datagram passes wherever a handshake does."""
+
+
+class Introductions:
+    """What each node has yet to be told of the others."""
+
+    __slots__ = ("_ctx", "_news")
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+        self._news: dict[Session, dict[bytes, int]] = {}  # how often to repeat what about which key
+
+    def welcomed(self, session: Session, now: float, *, joins: bool) -> None:
+        """Tell a node of all others, and if it `joins`, all others of it."""
+        if self._ctx.settings.client_isolation or session.peer is None:
+            return
+        others = [other for other in self._ctx.sessions.values() if other is not session and other.in_use]
+        keys = [other.peer.key for other in others if other.peer is not None]
+        self._send(session, keys, now)
+        self._plan(session, keys, now)
+        if joins:
+            self._spread(others, session.peer.key, now)
+
+    def left(self, session: Session, now: float) -> None:
+        """Tell all others that a node is gone; its session is in no table any more."""
+        self._news.pop(session, None)
+        if session.peer is not None and not self._ctx.settings.client_isolation:
+            others = [other for other in self._ctx.sessions.values() if other is not session and other.in_use]
+            self._spread(others, session.peer.key, now)
+
+    def due(self, session: Session, now: float) -> None:
+        """INTRODUCE: tell it again."""
+        news = self._news.get(session, {})
+        self._send(session, list(news), now)
+        left = {key: count - 1 for key, count in news.items() if count > 1}
+        self._news.pop(session, None)
+        if left:
+            self._news[session] = left
+            self._ctx.timers.set(Timer.INTRODUCE, session, now + Timer.INTRODUCE.schedule.delay(1, self._ctx.random))
+
+    def _spread(self, others: Iterable[Session], key: bytes, now: float) -> None:
+        for other in others:
+            self._send(other, [key], now)
+            self._plan(other, [key], now)
+
+    def _plan(self, session: Session, keys: Iterable[bytes], now: float) -> None:
+        """Have it repeated."""
+        news = self._news.setdefault(session, {})
+        news.update((key, REPEATS) for key in keys)
+        self._ctx.timers.set(Timer.INTRODUCE, session, now + Timer.INTRODUCE.schedule.delay(0, self._ctx.random))
+
+    def _send(self, session: Session, keys: Iterable[bytes], now: float) -> None:
+        """Send what holds now of some nodes; one frame at least, which says that there are introductions here."""
+        peer = session.peer
+        if peer is None or peer.epoch is None or peer.path is None:
+            return
+        entries: list[PeerEntry] = []
+        size = 0
+        for entry in filter(None, map(self._entry, keys)):
+            length = len(Peers((entry,)).pack())
+            if len(entries) == PEER_LIMIT or size + length > BODY_LIMIT:
+                self._ctx.send_frame(peer.epoch, peer.path, Peers(tuple(entries)), now)
+                entries.clear()
+                size = 0
+            entries.append(entry)
+            size += length
+        self._ctx.send_frame(peer.epoch, peer.path, Peers(tuple(entries)), now)
+
+    def _entry(self, key: bytes) -> PeerEntry | None:
+        peer, session = self._ctx.peers.get(key), self._ctx.sessions.get(key)
+        if peer is None:
+            return None
+        there = session is not None and session.in_use
+        return PeerEntry(key, peer.name, tuple(map(self._interface, sorted(peer.hosts))) if there else ())
+
+    def _interface(self, host: bytes) -> IPv4Interface | IPv6Interface:
+        address = ip_address(host)
+        networks = (own.network for own in self._ctx.settings.addresses)
+        prefix = next((net.prefixlen for net in networks if address in net), address.max_prefixlen)
+        return ip_interface((address, prefix))
