@@ -17,6 +17,7 @@ packet::
 
 import pluggy
 
+from ltunnel.plugin.addresses import is_private, read_target
 from ltunnel.plugin.descriptors import (
     CipherDescriptor,
     DiscoveryDescriptor,
@@ -122,4 +123,6 @@ __all__ = [
     "TransportDescriptor",
     "hookimpl",
     "hookspec",
+    "is_private",
+    "read_target",
 ]

@@ -25,11 +25,11 @@ class Limits:
     CANDIDATES = 8
     """Addresses of one node."""
     PROBES = 10
-    """For one address in one round."""
+    """From one port to one address in one round."""
     BLIND_PROBES = 1024
     """To ports of the peer's public address that nobody named, in one round (the birthday method)."""
     PORTS = 256
-    """Fresh ports open at once."""
+    """Fresh ports used for one peer in one round; those that no path uses are closed when it is over."""
     PER_MINUTE = 1200
     """Probes for one peer, all rounds of a minute together."""
 
@@ -106,11 +106,11 @@ class LocalAddress:
 class SignalKind(Enum):
     """What an agent is told about, and which fields of `Signal` say more."""
 
-    INTERFACES = "interfaces"  # own addresses, all of them: `local`
-    OBSERVED = "observed"  # the hub's answer to a Query: `query`, `address` (what it saw), `other_port`
+    INTERFACES = "interfaces"  # the hub is there, and these are the own addresses, all of them: `local`
+    OBSERVED = "observed"  # the answer to a Query: `query`, `address` (what was seen), `other_port`
     MAPPED = "mapped"  # a router maps a port to ours: `address` (outside), `carrier`, `lifetime`; 0 when it ended
     PORTS = "ports"  # fresh ports are open: `peer`, `ports` (their numbers, as asked for by probes and queries)
-    SEEK = "seek"  # a path to a peer is wanted, or a better one: `peer`
+    SEEK = "seek"  # a path to a peer is wanted, or with `direct` a better one than there is: `peer`
     PREPARE = "prepare"  # the peer asks for a path: `peer`, `round`; answer with Prepared
     START = "start"  # both sides start `delay` from now: `peer`, `round`, `first`, `behaviour`, `candidates`
     REFUSED = "refused"  # the hub does not start a round with the peer now: `peer`, `reason`
@@ -144,6 +144,8 @@ class Signal:
     behaviour: Behaviour = field(default_factory=Behaviour)
     candidates: tuple[Candidate, ...] = ()
     reason: str = ""
+    direct: bool = False
+    """Whether a direct path is in use."""
 
 
 # ---------------------------------------------------------------- what an agent wants
@@ -161,6 +163,9 @@ class Query:
     """Ask the hub's other port."""
     from_other: bool = False
     """The answer should come from the port that was not asked, to see whether it gets through."""
+    to_self: bool = False
+    """Ask nobody: send a datagram to the own address that the hub saw last, and see whether it comes back (hairpin).
+    OBSERVED says so, with that address."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,7 +209,7 @@ class DiscoveryAgent(Protocol):
         ...
 
     def actions(self, now: float) -> Sequence[Action]:
-        """Return what is to be done now; each action is returned once."""
+        """Return what is to be done now; each action is returned once. Called after signals, and when time is up."""
         ...
 
     def next_timeout(self) -> float | None:
