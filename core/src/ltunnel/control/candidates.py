@@ -5,7 +5,7 @@ Which of them is used is decided in `choice`; `trials` asks them inside a sessio
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from enum import Enum
 from typing import NamedTuple
 
@@ -35,6 +35,8 @@ class Dial(NamedTuple):
 
     transport: int
     address: Address
+    whose: Hashable = None
+    """Who gets the flow; None for a candidate to the hub."""
 
 
 class HangUp(NamedTuple):

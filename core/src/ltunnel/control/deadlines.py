@@ -9,17 +9,19 @@ from ltunnel.control.session import Session
 from ltunnel.control.side import Parts
 from ltunnel.control.states import AWAITING_RESP
 from ltunnel.control.timers import Key, Timer
+from ltunnel.control.ways import Ways
 
 
 class Deadlines:
     """Hands timers out."""
 
-    __slots__ = ("_failures", "_p", "_roles")
+    __slots__ = ("_failures", "_p", "_roles", "_ways")
 
-    def __init__(self, parts: Parts, roles: Roles, failures: Failures) -> None:
+    def __init__(self, parts: Parts, roles: Roles, failures: Failures, ways: Ways | None) -> None:
         self._p = parts
         self._roles = roles
         self._failures = failures
+        self._ways = ways
 
     def due(self, key: Key, now: float) -> None:
         """Do what has fallen due."""
@@ -29,6 +31,9 @@ class Deadlines:
         elif isinstance(owner, Candidate):
             if self._roles.node is not None:
                 self._roles.node.choice.due(timer, owner, now)
+        elif timer in (Timer.WAY, Timer.ASK, Timer.GLANCE):
+            if self._ways is not None:
+                self._ways.due(timer, owner, now)
         elif timer is Timer.HALF_OPEN:
             self._p.acceptance.sweep(now)
         else:

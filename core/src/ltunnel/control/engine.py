@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ltunnel.control.acceptance import Acceptance
 from ltunnel.control.candidates import Call, Candidate, Dial, Standing
@@ -35,8 +36,9 @@ from ltunnel.control.settings import ControlSettings, Random, Role
 from ltunnel.control.side import Parts
 from ltunnel.control.states import State, Step
 from ltunnel.control.timers import Timer
+from ltunnel.control.way_table import Ask
 from ltunnel.control.ways import Ways
-from ltunnel.plugin import Address, Flow
+from ltunnel.plugin import Address, Flow, RoutingPolicy
 from ltunnel.session import Epoch, Fib, Peer, Stats
 from ltunnel.wire.frames import ByeCode
 
@@ -45,7 +47,8 @@ class Control:
     """Sans-IO: the owner brings every datagram and the time, and drains `calls`, `outbox` and `events` after each call.
 
     `describe` names a flow of a transport, as `Transport.describe` does, `transports` are their names, `relay` is the
-    number of the one that goes through the hub to other nodes. Nothing that the network sends raises.
+    number of the one that goes through the hub to other nodes; without `routing` all that is for them goes there.
+    Nothing that the network sends raises.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class Control:
         describe: Describe = describe_endpoint,
         transports: Sequence[str] = ("transport",),
         relay: int | None = None,
+        routing: RoutingPolicy | None = None,
     ) -> None:
         ctx = self._ctx = Context(settings, random, wall_offset, describe, tuple(transports), relay)
         self.settings = settings
@@ -83,15 +87,17 @@ class Control:
         self._hub_side = HubSide(self._p, bindings) if settings.role is Role.HUB else None
         self._node_side: NodeSide | None = None
         self._neighbours: Neighbours | None = None
+        self._ways: Ways | None = None
         if settings.role is Role.NODE:
             hub, held = Session(), Pins(pins or {})
             if relay is not None:
-                self._neighbours = Neighbours(self._p, Roster(ctx, held, hub), Ways(ctx, hub))
+                self._ways = Ways(ctx, hub, routing)
+                self._neighbours = Neighbours(self._p, Roster(ctx, held, hub), self._ways)
             self._node_side = NodeSide(self._p, held, hub, self._neighbours)
         roles = Roles(self._hub_side, self._node_side, self._neighbours)
         self._failures = Failures(ctx)
         self._dispatch = Dispatch(self._p, roles, self._failures)
-        self._deadlines = Deadlines(self._p, roles, self._failures)
+        self._deadlines = Deadlines(self._p, roles, self._failures, self._ways)
 
     # ---------------------------------------------------------------- what others may know
 
@@ -132,10 +138,10 @@ class Control:
         return {} if self._node_side is None else self._node_side.pins.items
 
     def peer_state(self, peer: Peer) -> str:
-        """Return ``established``, ``connecting`` or ``expired``, for status."""
+        """Return ``established``, ``connecting``, ``idle``, ``refused`` or ``expired``, for status."""
         session = self._ctx.sessions.get(peer.key)
         if session is None:
-            return "expired"
+            return "expired" if self._neighbours is None else self._neighbours.state(peer)
         return "established" if session.in_use else "connecting"
 
     @property
@@ -153,7 +159,13 @@ class Control:
         """Say why the transport that is in use with a peer was chosen."""
         if peer.path is None or self.peer_state(peer) != "established":
             return None
-        return "the node came by it" if self._node_side is None else self._node_side.choice.reason
+        if self._node_side is None:
+            return "the node came by it"
+        return self._ways.why(peer) if self._ways and peer is not self.hub else self._node_side.choice.reason
+
+    def paths(self, peer: Peer, now: float) -> list[dict[str, Any]]:
+        """On a node: all paths to another node, for status."""
+        return [] if self._ways is None else self._ways.table(peer, now)
 
     # ---------------------------------------------------------------- the owner's orders
 
@@ -183,17 +195,24 @@ class Control:
     def dialled(self, dial: Dial, flow: Flow, now: float) -> None:
         """Take the flow that a `Dial` asked for; it may still be opening."""
         if self._node_side is not None and not self._stopped:
-            self._node_side.choice.dialled(dial, flow, now)
+            if self._ways is not None and isinstance(dial.whose, Ask):
+                self._ways.dialled(dial.whose, flow, now)
+            else:
+                self._node_side.choice.dialled(dial, flow, now)
 
     def refused(self, transport: int, flow: Flow, now: float) -> None:
         """Take note that a transport did not send a datagram of `outbox`, as while a flow is opening."""
         if self._node_side is not None and not self._stopped:
             self._node_side.choice.refused(transport, flow, now)
+            if self._ways is not None:
+                self._ways.refused(transport, flow, now)
 
     def network_changed(self, now: float) -> None:
         """On a node: addresses or routes of this machine have changed, so that other ways to the hub may work."""
         if self._node_side is not None and not self._stopped:
             self._node_side.network_changed(now)
+            if self._ways is not None:
+                self._ways.network_changed(now)
 
     def want(self, peer: Peer, now: float) -> None:
         """On a node: make a session with another node, for which a packet waits."""

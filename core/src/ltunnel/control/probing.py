@@ -4,7 +4,7 @@ A round is a PROBE without padding and, while the path's MTU is searched or watc
 whether the path works; if it does, a lost large one speaks about the MTU.
 
     in use, traffic     every 2 s; the large one every other time, and every time while much is sent
-    in use, idle        every `keepalive` seconds, which also keeps mappings in NATs
+    in use, idle        every `keepalive` seconds, which also keeps mappings in NATs and sessions alive
     another direct one  every `keepalive` seconds
     through the hub     every 30 s while there is traffic over another one, else never: the hub's session is watched
     unanswered          again after 0.5 s to 1 s: SUSPECT after two, DEAD after four
@@ -78,23 +78,33 @@ class Probing:
         sent = way.sent.pop(token, None)
         if sent is None:
             return False
-        if way.state not in CARRIES and way is not table.relay:
-            way.mtu.forget()  # it may lead another way now
+        self._works(table, way, now)
         if sent.size:
             way.mtu.carried(sent.size, now)
         else:
             way.measure.answered(now - sent.when, late=token != way.small)
         if token == way.big:
             way.big = None
-        way.small = None  # one answer is enough: it works
+        way.small = None  # one answer is enough
+        if way.big is None:
+            self.plan(table, way, now)
+        return True
+
+    def proved(self, table: WayTable, way: Way, sample: float, now: float) -> None:
+        """Take a PONG to a probe that belongs to no round, `sample` seconds after it."""
+        self._works(table, way, now)
+        way.measure.answered(sample)
+        if way.small is None and way.big is None:
+            self.plan(table, way, now)
+
+    def _works(self, table: WayTable, way: Way, now: float) -> None:
+        if way.state not in CARRIES and way is not table.relay:
+            way.mtu.forget()  # it may lead another way now
         way.misses = 0
         way.last_pong = now
         way.proved = True
         way.path.budget = None
         way.move(WayStep.PONG, now)
-        if way.big is None:
-            self.plan(table, way, now)
-        return True
 
     def judge(self, table: WayTable, way: Way, now: float) -> None:
         """WAY: see what the last round has brought, and send the next one."""
@@ -142,6 +152,6 @@ class Probing:
         busy = table.busy(now)
         if way is table.current and busy:
             return HEARTBEAT
-        if way is table.relay:
+        if way is table.relay and way is not table.current:
             return RELAY_REFRESH if busy else None
         return self._ctx.settings.keepalive * (1.0 - JITTER * uniform(self._ctx.random))

@@ -53,6 +53,7 @@ TRANSITIONS: Mapping[WayState, Mapping[WayStep, WayState]] = {
         _T.PONG: _S.VALID,
         _T.SILENT: _S.DEAD,
         _T.LOST: _S.DEAD,
+        _T.RESTORED: _S.VALID,
     },
     _S.VALID: {
         _T.PONG: _S.VALID,

@@ -34,13 +34,18 @@ class AskSent(NamedTuple):
     flow: Flow
     when: float
 
+    @property
+    def place(self) -> tuple[int, Flow]:
+        """Where it went: (transport, flow)."""
+        return self.ask.transport, self.flow
+
 
 class WayTable:
     """Paths by (transport, flow). The one through the hub is always there, in `relay` only."""
 
     __slots__ = (
         "_bytes", "_numbers", "_packets", "asks", "bulk", "current", "last_traffic", "peer", "reason", "relay", "seeks",
-        "session", "sought", "ways",
+        "session", "sought", "source", "ways",
     )  # fmt: skip
 
     def __init__(self, session: Session, peer: Peer, relay: Path, mtu: int, now: float) -> None:
@@ -53,6 +58,8 @@ class WayTable:
         """The one that carries data."""
         self.reason = "there is no other yet"
         """Why that one, in words."""
+        self.source: Way | None = None
+        """Where newer datagrams last came from than those before, if not from there."""
         self.asks: dict[bytes, AskSent] = {}
         """Probes that discovery asked for, by token, the newest last."""
         self.last_traffic = now
