@@ -1,7 +1,7 @@
 """The hub's introductions: who else is in the network, and under which key (PEERS).
 
 A node is told of all others right after its WELCOME, and of each that joins or leaves. Nothing acknowledges a PEERS, so
-what is new is told three times, and everything again whenever keys are renewed.
+what is new is told four times, and everything again whenever keys are renewed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from ltunnel.control.session import Session
 from ltunnel.control.timers import Timer
 from ltunnel.wire.frames import PEER_LIMIT, PeerEntry, Peers
 
-REPEATS = 2
+REPEATS = 3
+"""After 1, 4 and 16 s."""
 BODY_LIMIT = 1100
 """Bytes of a PEERS, so that its datagram passes wherever a handshake does."""
 
@@ -54,7 +55,8 @@ class Introductions:
         self._news.pop(session, None)
         if left:
             self._news[session] = left
-            self._ctx.timers.set(Timer.INTRODUCE, session, now + Timer.INTRODUCE.schedule.delay(1, self._ctx.random))
+            wait = Timer.INTRODUCE.schedule.delay(REPEATS - max(left.values()), self._ctx.random)
+            self._ctx.timers.set(Timer.INTRODUCE, session, now + wait)
 
     def _spread(self, others: Iterable[Session], key: bytes, now: float) -> None:
         for other in others:

@@ -71,6 +71,11 @@ class Neighbours:
         """Look again at whoever was refused for another key."""
         self._roster.pin_forgotten()
 
+    def state(self, peer: Peer) -> str:
+        """Name the state of a node with which there is no session: ``idle``, or ``refused`` for another key."""
+        neighbour = self._roster.get(peer.key)
+        return "refused" if neighbour is not None and neighbour.refused else "idle"
+
     # ---------------------------------------------------------------- handshakes from here
 
     def want(self, peer: Peer, now: float) -> None:

@@ -54,7 +54,7 @@ class Timer(Enum):
     COMEBACK = ("the candidate in use is not the preferred one: try those that are", Schedule(10.0, 2.0, 60.0, 0.1))
     HANG_UP = ("a candidate's flow is not used: close it", Schedule(10.0))
     INTRODUCE = ("a node was told of others: tell it again, in case that was lost", Schedule(1.0, 4.0))
-    UNNAMED = ("the hub was met anew and has not named a node again: it is gone", Schedule(10.0))
+    UNNAMED = ("the hub was met anew and has not named a node again: it is gone", Schedule(30.0))
     IDLE = ("see whether anything passes between this node and another", Schedule(30.0))
     WAY = ("a path to a neighbour: judge the last round of probes, send the next", Schedule(0.5))
     ASK = ("a probe that discovery asked for did not leave: send it again", Schedule(0.05, 1.25, 0.5))
