@@ -7,9 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-PIN_LIMIT = 4096
-"""A hub may introduce as many nodes as it likes; so many keys are kept."""
-
 
 class Pins:
     """Keys (32 bytes) of hubs and nodes by `pin_name`. What `items` holds is what the runtime stores."""
@@ -24,8 +21,8 @@ class Pins:
         return self.items.get(name, key) != key
 
     def add(self, name: str, key: bytes) -> bool:
-        """Pin a key; False if it was pinned already, or there are too many pins."""
-        if name in self.items or len(self.items) >= PIN_LIMIT:
+        """Pin a key; False if it was pinned already."""
+        if name in self.items:
             return False
         self.items[name] = key
         return True
@@ -36,6 +33,6 @@ class Pins:
 
 
 def pin_name(hub_label: str, network: str, node: str = "") -> str:
-    """Return the name that a key is pinned under: ``hub.example:9000/default`` for the hub's, and ``.../node``."""
+    """Return what a key is pinned under: ``hub.example:9000/default`` for the hub's, ``node@...`` for a node's."""
     name = f"{hub_label}/{network}"
-    return f"{name}/{node}" if node else name
+    return f"{node}@{name}" if node else name

@@ -166,8 +166,10 @@ class Roster:
     # ---------------------------------------------------------------- pins
 
     def pin(self, peer: Peer) -> None:
-        """Remember the key that a handshake has proved."""
-        if self._pins.add(self._pin_name(peer), peer.key):
+        """Remember the key that a handshake has proved, as long as there are not too many of one hub's nodes."""
+        place = self._pin_name(peer).removeprefix(peer.name)
+        full = sum(name.endswith(place) for name in self._pins.items) >= ROSTER_LIMIT
+        if not full and self._pins.add(self._pin_name(peer), peer.key):
             text = f"the key of {peer.name} is {peer.key.hex()} from now on"
             self._ctx.emit("pins", text, Level.INFO, key=peer.key.hex(), name=peer.name)
 
