@@ -8,6 +8,7 @@ import pytest
 
 from ltunnel.constants import REJECT_AFTER_PACKETS, REJECT_AFTER_TIME
 from ltunnel.data.virtio import VNET
+from ltunnel.data.waiting import PATIENCE
 from ltunnel.session import Drop
 from ltunnel.testing import packets
 from ltunnel.wire.types import FrameType
@@ -143,6 +144,7 @@ def test_no_keys_no_packets(net):
     left.tun.inject(UDP)
     epoch, peer.epoch = peer.epoch, None
     assert left.pump() == []
+    left.waiting.handle_timeout(net.NOW + PATIENCE)
     peer.epoch = epoch
     epoch.counter = REJECT_AFTER_PACKETS
     left.tun.inject(UDP)

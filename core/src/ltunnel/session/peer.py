@@ -47,6 +47,7 @@ class Drop(Enum):
     LIMITED = "limited"  # a limit of ours: handshakes, half-open table, unvalidated address
     QUEUE_FULL = "queue full"  # the kernel would not take it
     TUN = "tun"  # the TUN device would not take it
+    HOPS = "hop limit"  # passed on too often
     STACK = "other stack"  # the peer runs other plugins
 
 
@@ -66,15 +67,22 @@ class Path:
 
 
 class Stats:
-    """Counters of one peer or of the whole node. Packets are inner packets, bytes their lengths."""
+    """Counters of one peer or of the whole node. Packets are inner packets, bytes their lengths.
 
-    __slots__ = ("drops", "rx_bytes", "rx_packets", "tx_bytes", "tx_packets")
+    What a hub has relayed for a node is counted apart: sealed datagrams, in which it sees no packets.
+    """
+
+    __slots__ = (
+        "drops", "relayed_bytes", "relayed_datagrams", "rx_bytes", "rx_packets", "tx_bytes", "tx_packets",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.rx_bytes = 0
         self.rx_packets = 0
         self.tx_bytes = 0
         self.tx_packets = 0
+        self.relayed_bytes = 0
+        self.relayed_datagrams = 0
         self.drops: dict[Drop, int] = {}
 
     def drop(self, reason: Drop, count: int = 1) -> None:

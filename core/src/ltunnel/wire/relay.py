@@ -10,6 +10,7 @@ lowers `ttl`; what the sender wrote into `source` means nothing.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from hashlib import sha256
 from struct import Struct
 from typing import NamedTuple
@@ -50,6 +51,7 @@ class RelayTrailer(NamedTuple):
         return cls(destination, source, ttl)
 
 
+@lru_cache(maxsize=4096)
 def node_name(key: bytes) -> bytes:
     """Return the 8 bytes that name the node with a static key."""
     return sha256(key).digest()[:NAME_SIZE]
