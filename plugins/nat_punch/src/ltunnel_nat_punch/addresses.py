@@ -58,15 +58,16 @@ def pick(candidates: Iterable[Candidate]) -> tuple[Candidate, ...]:
 def targets(candidates: Iterable[Candidate], local: Sequence[LocalAddress]) -> tuple[Candidate, ...]:
     """Return those of a peer's candidates that can be probed from here, best first.
 
-    A private address counts only on the very LAN that it was told for: the same address is somebody else behind another
-    NAT. Own addresses never count.
+    A private address that comes with a LAN counts only on that very LAN: the same address is somebody else behind
+    another NAT. One without is in the hub's own network, as this machine is, or the hub would not have named it. Own
+    addresses never count.
     """
-    mine = {own.address for own in local}
+    mine = {own.address[0] for own in local}
     networks = {own.network for own in local if own.network}
     return pick(
         candidate
         for candidate in candidates
-        if (ip := read_target(candidate.address)) is not None
-        and candidate.address not in mine
-        and (candidate.network in networks if is_private(ip) else True)
+        if read_target(candidate.address) is not None
+        and candidate.address[0] not in mine
+        and (not candidate.network or candidate.network in networks)
     )

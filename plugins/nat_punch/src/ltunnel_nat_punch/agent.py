@@ -69,10 +69,8 @@ class Agent:
     def _about_peer(self, campaign: Campaign, signal: Signal, now: float) -> None:
         match signal.kind:
             case SignalKind.SEEK:
-                if not signal.direct:
-                    campaign.pong = _AT_ONCE
-                there = campaign.direct(now) and campaign.pong_from is not None and _is_lan(campaign.pong_from)
-                campaign.wanted = not there
+                campaign.direct = signal.direct
+                campaign.wanted = True
             case SignalKind.PREPARE:
                 if campaign.phase is Phase.REQUESTED and campaign.round == signal.round:
                     self._answers.append(self._tell(campaign, now, asks=False))
@@ -166,7 +164,7 @@ class Agent:
                 for carrier, (address, until) in known.mapped.items()
             ],
             "peers": {
-                key.hex(): {**campaign.describe(now), "advice": peer_advice(campaign, own, now)}
+                key.hex(): {**campaign.describe(now), "advice": peer_advice(campaign, own)}
                 for key, campaign in self._campaigns.items()
             },
         }
@@ -201,7 +199,7 @@ class Agent:
         """Find out what to tell the peer for a round."""
         campaign.overtake()
         campaign.begin(number, asks=asks)
-        if self._known.udp.blocked or campaign.improves(now):
+        if self._known.udp.blocked or campaign.improves:
             return
         if self._known.hard:
             *ports, campaign.port = campaign.fresh(3)
@@ -232,7 +230,7 @@ class Agent:
         current = campaign.current
         assert current is not None  # noqa: S101 (a campaign that punches has a round)
         campaign.turns += 1
-        if campaign.direct(now):
+        if campaign.direct:
             campaign.idle("nothing better")
             campaign.wanted = False
         elif current.method is not Method.PLAIN:

@@ -25,8 +25,6 @@ ASKING = (0.25, 0.35, 0.4)
 """Seconds after which an unanswered question about a fresh port is asked again; then it goes without."""
 PAUSE = 60.0
 LONGEST_PAUSE = 300.0
-DIRECT = 90.0
-"""Seconds after an answer within which a path is there, and only a better one is looked for."""
 SOON = 20.0
 """Seconds until a peer is tried again with which a direct path has worked."""
 
@@ -146,6 +144,8 @@ class Campaign:
         self.failures = 0
         self.worked: int | None = None
         """The round that led to a path last time, in this network."""
+        self.direct = False
+        """Whether there is a direct path."""
         self.pong = float("-inf")
         self.pong_from: Address | None = None
         self.sent: deque[float] = deque()
@@ -163,13 +163,10 @@ class Campaign:
         """The round under way."""
         return self.history[-1] if self.history and self.phase is Phase.PUNCHING else None
 
-    def direct(self, now: float) -> bool:
-        """Whether there is a path already."""
-        return now - self.pong < DIRECT
-
-    def improves(self, now: float) -> bool:
+    @property
+    def improves(self) -> bool:
         """Whether the round is our wish although there is a path: then only a LAN is of interest."""
-        return self.asks and self.direct(now)
+        return self.asks and self.direct
 
     def room(self, now: float) -> int:
         """Return how many probes are left for this minute."""
@@ -225,7 +222,7 @@ class Campaign:
 
     def succeed(self, address: Address, carrier: Carrier, port: int, now: float) -> None:
         """Take note of an answer."""
-        self.pong, self.pong_from = now, address
+        self.direct, self.pong, self.pong_from = True, now, address
         self.failures = 0
         self.retry = float("-inf")
         self.wanted = False
@@ -250,7 +247,7 @@ class Campaign:
         self.worked = None
         self.failures = 0
         self.retry = self.pong = float("-inf")
-        self.pong_from = None
+        self.direct, self.pong_from = False, None
 
     def next_timeout(self) -> float:
         """Return when something is to be done (infinity: never)."""

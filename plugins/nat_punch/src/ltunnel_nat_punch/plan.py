@@ -29,8 +29,6 @@ from ltunnel.plugin import (
     Carrier,
     Dependence,
     Probe,
-    is_private,
-    read_target,
 )
 
 PLAIN = (0.0, 0.03, 0.1, 0.2, 0.4, 0.7, 1.1)
@@ -121,9 +119,5 @@ def guesses(peer: bytes, candidate: Candidate, *, start: float, count: int, rate
 
 
 def public(candidates: Iterable[Candidate]) -> Candidate | None:
-    """Return the best candidate that can be reached over UDP from anywhere."""
-    for candidate in candidates:
-        ip = read_target(candidate.address)
-        if ip is not None and not is_private(ip) and candidate.carrier is Carrier.UDP:
-            return candidate
-    return None
+    """Return the best candidate over UDP that is on no LAN."""
+    return next((goal for goal in candidates if not goal.network and goal.carrier is Carrier.UDP), None)

@@ -16,11 +16,11 @@ from ltunnel_nat_punch.plan import Method, Timed
 def start(campaign: Campaign, signal: Signal, known: Knowledge, options: PunchOptions, now: float) -> None:
     """Plan the probes of the round that a START begins."""
     campaign.overtake()
-    goals = _goals(campaign, signal, known, now)
+    goals = _goals(campaign, signal, known)
     goal = plan.public(goals)
     own = plan.side(known.behaviour(), campaign.own)
     theirs = plan.side(signal.behaviour, signal.candidates)
-    enough = campaign.room(now) > options.guesses and not campaign.direct(now)
+    enough = campaign.room(now) > options.guesses and not campaign.direct
     birthday = options.birthday and goal is not None and enough
     method = plan.choose(own, theirs, birthday=birthday)
     begin = now + max(0.0, signal.delay)
@@ -52,10 +52,10 @@ def start(campaign: Campaign, signal: Signal, known: Knowledge, options: PunchOp
     campaign.deadline = end + plan.GRACE
 
 
-def _goals(campaign: Campaign, signal: Signal, known: Knowledge, now: float) -> Sequence[Candidate]:
+def _goals(campaign: Campaign, signal: Signal, known: Knowledge) -> Sequence[Candidate]:
     """Return the candidates that are worth a probe, best first."""
     goals = addresses.targets(signal.candidates, known.local)
-    if campaign.improves(now):
+    if campaign.improves:
         return [goal for goal in goals if goal.network]
     if plan.public(goals) is not None and not known.udp.blocked:
         return [goal for goal in goals if goal.carrier is not Carrier.TCP]

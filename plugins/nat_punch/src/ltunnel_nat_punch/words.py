@@ -43,9 +43,9 @@ def general_advice(known: Knowledge) -> list[str]:
     return [f"this NAT is in the way of direct paths: {OPEN_A_PORT}"] if known.hard else []
 
 
-def peer_advice(campaign: Campaign, own: Behaviour, now: float) -> list[str]:
+def peer_advice(campaign: Campaign, own: Behaviour) -> list[str]:
     """Say what one could do about the path to a peer."""
-    if campaign.pong_from is not None and now - campaign.pong < 120.0:
+    if campaign.direct:
         return []
     if campaign.reason:
         return [f"the hub does not arrange a direct path: {campaign.reason}"]
