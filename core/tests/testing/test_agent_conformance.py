@@ -199,9 +199,12 @@ class Policy:
             if path.peer not in best or self.cost(path) < self.cost(best[path.peer]):
                 best[path.peer] = path
         for peer, path in best.items():
-            hop = NextHop(via=path.via, path_class=path.path_class, reason=f"{path.path_class.name.lower()} is best")
+            hop = NextHop(
+                number=path.number, via=path.via, path_class=path.path_class,
+                reason=f"{path.path_class.name.lower()} is best",
+            )  # fmt: skip
             old = (self.last or {}).get(peer)
-            kept = [p for p in paths if old and (p.peer, p.via, p.path_class) == (peer, old.via, old.path_class)]
+            kept = [p for p in paths if old and (p.peer, p.number, p.path_class) == (peer, old.number, old.path_class)]
             if kept and path.path_class == kept[0].path_class and path.rtt > kept[0].rtt * self.gain:
                 assert old is not None
                 hop = old
@@ -212,7 +215,7 @@ class Policy:
         return hops
 
     def cost(self, path: PathView) -> Any:
-        return (path.path_class, path.rtt, path.via)
+        return (path.suspect, path.path_class, path.rtt, path.number)
 
 
 class AlwaysAnswers(Policy):
@@ -241,6 +244,19 @@ class Clings(Policy):
 class HubLover(Policy):
     def cost(self, path):
         return (-path.path_class, path.rtt, path.via)
+
+
+class Careless(Policy):
+    """Goes by whatever path, whether it answers or not."""
+
+    def cost(self, path):
+        return (path.path_class, path.rtt, -path.number)
+
+
+class Renumbers(Policy):
+    def decide(self, paths, now):
+        hops = super().decide(paths, now)
+        return hops and {peer: replace(hop, number=hop.number + 1) for peer, hop in hops.items()}
 
 
 class Mute(Policy):
@@ -274,6 +290,7 @@ def test_a_good_policy_passes(failures: Callable[..., set[str]]):
     (Invents, "test_the_only_path_is_taken"), (Clings, "test_a_path_that_is_gone_is_left"),
     (HubLover, "test_classes_in_order"), (Mute, "test_the_only_path_is_taken"),
     (Trusting, "test_hostile_measurements"), (FirstCome, "test_classes_in_order"),
+    (Careless, "test_a_path_in_doubt_is_not_moved_to"), (Renumbers, "test_the_only_path_is_taken"),
 ])  # fmt: skip
 def test_bad_policies_are_found(failures: Callable[..., set[str]], make: type[Policy], found_by: str):
     assert found_by in failures(RoutingConformance, descriptor=policy(make))
