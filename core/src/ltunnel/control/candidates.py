@@ -46,7 +46,21 @@ class HangUp(NamedTuple):
     flow: Flow
 
 
-Call = Dial | HangUp
+class OpenPorts(NamedTuple):
+    """An order to the owner: open further ports like those of a transport, and name them by `Control.ports_opened`."""
+
+    transport: int
+    owner: Hashable
+    count: int = 1
+
+
+class ClosePort(NamedTuple):
+    """An order to the owner: close a transport that `OpenPorts` has brought."""
+
+    transport: int
+
+
+Call = Dial | HangUp | OpenPorts | ClosePort
 
 
 class ProbeSent(NamedTuple):
