@@ -46,8 +46,9 @@ from ltunnel.wire.frames import ByeCode
 class Control:
     """Sans-IO: the owner brings every datagram and the time, and drains `calls`, `outbox` and `events` after each call.
 
-    `describe` names a flow of a transport, as `Transport.describe` does, `transports` are their names, `relay` is the
-    number of the one that goes through the hub to other nodes; without `routing` all that is for them goes there.
+    `describe` names a flow of a transport, as `Transport.describe` does, `transports` are their names (the owner's list,
+    which may grow), `relay` is the number of the one that goes through the hub to other nodes; without `routing` all
+    that is for them goes there.
     Nothing that the network sends raises.
     """
 
@@ -65,7 +66,7 @@ class Control:
         relay: int | None = None,
         routing: RoutingPolicy | None = None,
     ) -> None:
-        ctx = self._ctx = Context(settings, random, wall_offset, describe, tuple(transports), relay)
+        ctx = self._ctx = Context(settings, random, wall_offset, describe, transports, relay)
         self.settings = settings
         self.sessions: dict[int, Epoch] = ctx.epochs
         """Epochs by our index; the data path reads it."""
