@@ -95,7 +95,7 @@ class Neighbours:
         neighbour = self._roster.get(peer.key)
         unwanted = neighbour is None or neighbour.refused or now - neighbour.wanted > WANTED_TIME
         if unwanted and not session.in_use:
-            self._leave(session, "nobody answered", now)
+            self._finish(session, "nobody answered", now)
             return
         path = peer.path
         if not session.in_use or session.dead or path is None or session.tries >= STUBBORN:
@@ -204,16 +204,16 @@ class Neighbours:
             self._p.epochs.remove(session, epoch)
             return True
         idle = frame.code is ByeCode.TIMEOUT
-        self._leave(session, "it had nothing to say" if idle else "it said goodbye", now)
+        self._finish(session, "it had nothing to say" if idle else "it said goodbye", now)
         return True
 
     def silent(self, session: Session, now: float) -> None:
         """Give up a neighbour that was not heard for `timeout`; a packet for it makes a new session."""
-        self._leave(session, f"it was not heard for {self._p.ctx.settings.timeout:g} s", now)
+        self._finish(session, f"it was not heard for {self._p.ctx.settings.timeout:g} s", now)
 
     def keyless(self, session: Session, now: float) -> None:
         """Give up a session whose keys expired before new ones were agreed."""
-        self._leave(session, "the keys expired and it did not agree on new ones", now)
+        self._finish(session, "the keys expired and it did not agree on new ones", now)
 
     def due(self, timer: Timer, session: Session, now: float) -> None:
         """End a session that nobody uses."""
@@ -226,7 +226,7 @@ class Neighbours:
             neighbour.traffic, neighbour.busy = traffic, now
         if now - neighbour.busy >= IDLE_TIME:
             self._p.ctx.send_bye(session, ByeCode.TIMEOUT, now)
-            self._leave(session, "nothing has passed for a while", now)
+            self._finish(session, "nothing has passed for a while", now)
         else:
             self._p.ctx.timers.set(Timer.IDLE, session, now + Timer.IDLE.schedule.first)
 
@@ -255,9 +255,9 @@ class Neighbours:
             self._roster.forget(neighbour)
             return
         self._p.ctx.send_bye(session, ByeCode.REMOVED, now)
-        self._leave(session, why, now)
+        self._finish(session, why, now)
 
-    def _leave(self, session: Session, why: str, now: float) -> None:
+    def _finish(self, session: Session, why: str, now: float) -> None:
         """End a session, and tell if it was in use."""
         peer, was_there = _peer(session), session.in_use
         if was_there:

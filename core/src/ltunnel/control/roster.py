@@ -87,7 +87,7 @@ class Roster:
             if entry.addresses:
                 bare += self._join(entry, now)
             elif (gone := self._by_key.get(entry.key)) is not None:
-                self._leave(gone)
+                self._gone(gone)
         return bare
 
     def hub_met(self, now: float) -> None:
@@ -100,7 +100,7 @@ class Roster:
         """UNNAMED: whoever the hub has not named again is gone."""
         for neighbour in self:
             if not neighbour.named:
-                self._leave(neighbour)
+                self._gone(neighbour)
 
     def over(self, neighbour: Neighbour) -> None:
         """Take note that the session with a neighbour has ended."""
@@ -156,7 +156,7 @@ class Roster:
                     bare.append(other)
         return bare
 
-    def _leave(self, neighbour: Neighbour) -> None:
+    def _gone(self, neighbour: Neighbour) -> None:
         """Take note that a node is gone for the hub; a session with it goes on for as long as it lives."""
         neighbour.present = False
         session = self._ctx.sessions.get(neighbour.peer.key)

@@ -38,6 +38,8 @@ def _peer(
     peer: Peer, control: Control, names: Sequence[str], transports: Sequence[Transport], now: float
 ) -> dict[str, Any]:
     path, epoch = peer.path, peer.epoch
+    paths = control.paths(peer, now)
+    used = next((each["class"] for each in paths if each["used"]), None)
     return {
         "name": peer.name,
         "key": peer.key.hex(),
@@ -46,7 +48,10 @@ def _peer(
         "networks": [str(network) for network in peer.networks],
         "endpoint": transports[path.transport].describe(path.flow) if path else None,
         "transport": names[path.transport] if path else None,
+        "path": used,
+        "via": control.hub.name if control.hub is not None and used == "hub" else None,
         "chosen": control.why(peer),
+        "paths": paths,
         "candidates": [_candidate(candidate, peer, control, now) for candidate in _candidates(control, peer)],
         "state": control.peer_state(peer),
         "last_handshake": _ago(peer.last_handshake, now),
