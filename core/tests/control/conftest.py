@@ -153,6 +153,10 @@ class Net:
         """Transports that do not send, as if their flows were opening."""
         self.calls: list = []
         """Flows that were opened and closed: (when, host, call)."""
+        self.walls: set[tuple[str, str]] = set()
+        """Between whom nothing passes directly: (from, to)."""
+        self.largest = 65_535
+        """The largest datagram that passes directly; larger ones are lost without a word."""
         self.hosts: list[Host] = []
         self.log: list[tuple[float, str, str, str, bytes]] = []
         """(when, from, to, kind of message, datagram), everything that was sent."""
@@ -189,13 +193,14 @@ class Net:
 
     def node(
         self, who: str, address: str, /, *, pins=None, wall: float = WALL, flow=None, transports=("udp",),
-        relay: bool = False, **changes,
+        relay: bool = False, routing=None, **changes,
     ) -> Host:  # fmt: skip
         settings = self.settings(who, Role.NODE, address, **changes)
         ways = len(transports)
         control = ControlUnderTest(
             settings, random=self.randbytes, now=self.now, wall_offset=wall - self.now, pins=pins or {},
             transports=(*transports, "relay") if relay else transports, relay=ways if relay else None,
+            routing=routing,
         )  # fmt: skip
         host = Host(self, who, control, flow or (f"203.0.113.{len(self.hosts) + 1}", 40000))
         host.relay = ways if relay else None
@@ -231,6 +236,8 @@ class Net:
         self.log.append((self.now, source.name, target.name if target else "nobody", kind, data))
         source.sent += len(data)
         if transport in self.shut or target is None or (self.cut is not None and self.cut(source, target, data)):
+            return
+        if (source.name, target.name) in self.walls or len(data) > self.largest:
             return
         for _ in range(2 if self.random.random() < self.duplicate else 1):
             if self.random.random() >= self.loss:
