@@ -6,6 +6,7 @@ Which of them is used is decided in `choice`; `trials` asks them inside a sessio
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
@@ -46,7 +47,8 @@ class HangUp(NamedTuple):
     flow: Flow
 
 
-class OpenPorts(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class OpenPorts:
     """An order to the owner: open further ports like those of a transport, and name them by `Control.ports_opened`."""
 
     transport: int

@@ -6,18 +6,23 @@ A session of a hub is `HubSide`'s. On a node the one with the hub is `NodeSide`'
 from __future__ import annotations
 
 from ltunnel.control.acceptance import Proved, Repeated
+from ltunnel.control.discovery import Discovery
 from ltunnel.control.events import Level
 from ltunnel.control.failures import Failures
 from ltunnel.control.hub import HubSide
 from ltunnel.control.joining import NodeSide
 from ltunnel.control.neighbours import Neighbours
+from ltunnel.control.punching import Punching
 from ltunnel.control.session import Session
 from ltunnel.control.side import Parts, Side
 from ltunnel.errors import WireError
 from ltunnel.plugin import Flow
 from ltunnel.session import Drop, Epoch, Path
+from ltunnel.wire.echo import parse_echo
 from ltunnel.wire.frames import Ping, Pong, Probe, parse_frame
 from ltunnel.wire.messages import Confirm, Cookie, Init, Resp, Time, parse
+from ltunnel.wire.observe import Observe, Observed
+from ltunnel.wire.punch import Punch, PunchStage
 from ltunnel.wire.types import FrameType, MessageType
 
 _HANDSHAKE = frozenset(
@@ -26,20 +31,25 @@ _HANDSHAKE = frozenset(
 _FRAMES = frozenset(
     {
         FrameType.PING, FrameType.PONG, FrameType.PROBE, FrameType.WELCOME, FrameType.PEERS, FrameType.ROUTES,
-        FrameType.DENY, FrameType.BYE,
+        FrameType.DENY, FrameType.BYE, FrameType.PUNCH, FrameType.OBSERVE, FrameType.OBSERVED,
     }
 )  # fmt: skip
 
 
 class Roles:
-    """The policies of this machine: `hub`, or `node` and perhaps `neighbours`."""
+    """The policies of this machine: `hub`, or `node` and perhaps `neighbours`; and their parts in direct paths."""
 
-    __slots__ = ("hub", "neighbours", "node")
+    __slots__ = ("discovery", "hub", "neighbours", "node", "punching")
 
-    def __init__(self, hub: HubSide | None, node: NodeSide | None, neighbours: Neighbours | None) -> None:
+    def __init__(
+        self, hub: HubSide | None, node: NodeSide | None, neighbours: Neighbours | None, punching: Punching | None,
+        discovery: Discovery | None,
+    ) -> None:  # fmt: skip
         self.hub = hub
         self.node = node
         self.neighbours = neighbours
+        self.punching = punching
+        self.discovery = discovery
 
     def of(self, session: Session) -> Side:
         """Return the policy for a session."""
@@ -77,6 +87,10 @@ class Dispatch:
 
     def receive(self, transport: int, flow: Flow, data: bytes, now: float) -> None:
         """Take a datagram that is not DATA."""
+        token = parse_echo(data)
+        if token is not None and self._roles.discovery is not None:
+            self._roles.discovery.echoed(token, now)
+            return
         try:
             message = parse(data)
         except WireError:
@@ -132,8 +146,39 @@ class Dispatch:
             self._answer_ping(session, epoch, frame, transport, flow, now)
         elif isinstance(frame, Pong):
             side.pong(session, peer, frame, transport, flow, now)
+        elif isinstance(frame, Observe | Observed | Punch):
+            if not session.in_use or not self._about_direct_paths(session, epoch, frame, transport, flow, now):
+                peer.stats.drop(Drop.UNKNOWN_TYPE)
         elif not side.handle_frame(session, epoch, frame, now):
             peer.stats.drop(Drop.UNKNOWN_TYPE)
+
+    def _about_direct_paths(
+        self, session: Session, epoch: Epoch, frame: Observe | Observed | Punch, transport: int, flow: Flow, now: float
+    ) -> bool:
+        """Take what nodes ask a hub, and a hub tells nodes; False for anything else, as from a neighbour."""
+        punching, discovery, node = self._roles.punching, self._roles.discovery, self._roles.node
+        if punching is not None:
+            match frame:
+                case Observe():
+                    punching.observe(session, epoch, frame, transport, flow, now)
+                case Punch():
+                    punching.handle(session, frame, now)
+                case _:
+                    return False
+            return True
+        if node is None or session is not node.session:
+            return False
+        match frame:
+            case Observed() if discovery is not None:
+                discovery.observed(frame, now)
+            case Punch() if discovery is not None:
+                discovery.punch(frame, now)
+            case Punch(stage=PunchStage.PREPARE) if epoch.peer.path is not None:
+                refusal = Punch(stage=PunchStage.REFUSED, key=frame.key, round=frame.round)
+                self._p.ctx.send_frame(epoch, epoch.peer.path, refusal, now)
+            case _:
+                return False
+        return True
 
     def notice(self, epoch: Epoch, transport: int, flow: Flow, size: int, newest: bool, now: float) -> None:
         """Take note of an authenticated batch on an epoch that is not in use, or from another flow."""

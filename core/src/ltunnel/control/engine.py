@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from ltunnel.control.acceptance import Acceptance
@@ -18,6 +18,7 @@ from ltunnel.control.candidates import Call, Candidate, Dial, Standing
 from ltunnel.control.context import Context, Outgoing
 from ltunnel.control.deadlines import Deadlines
 from ltunnel.control.directory import Binding
+from ltunnel.control.discovery import Asking, Discovering, Discovery
 from ltunnel.control.dispatch import Dispatch, Roles
 from ltunnel.control.epochs import Epochs
 from ltunnel.control.events import Event
@@ -30,6 +31,7 @@ from ltunnel.control.liveness import Liveness
 from ltunnel.control.neighbours import Neighbours
 from ltunnel.control.paths import Paths
 from ltunnel.control.pins import Pins
+from ltunnel.control.punching import OtherPort, Punching
 from ltunnel.control.roster import Roster
 from ltunnel.control.session import Session
 from ltunnel.control.settings import ControlSettings, Random, Role
@@ -38,18 +40,18 @@ from ltunnel.control.states import State, Step
 from ltunnel.control.timers import Timer
 from ltunnel.control.way_table import Ask
 from ltunnel.control.ways import Ways
-from ltunnel.plugin import Address, Flow, RoutingPolicy
+from ltunnel.plugin import Address, Carrier, Flow, LocalAddress, RoutingPolicy
 from ltunnel.session import Epoch, Fib, Peer, Stats
+from ltunnel.session.peer import Network
 from ltunnel.wire.frames import ByeCode
 
 
 class Control:
     """Sans-IO: the owner brings every datagram and the time, and drains `calls`, `outbox` and `events` after each call.
 
-    `describe` names a flow of a transport, as `Transport.describe` does, `transports` are their names (the owner's list,
-    which may grow), `relay` is the number of the one that goes through the hub to other nodes; without `routing` all
-    that is for them goes there.
-    Nothing that the network sends raises.
+    `describe` names a flow of a transport, as `Transport.describe` does, `transports` are their names (the owner's
+    list, which may grow), `relay` is the number of the one that goes through the hub to other nodes; without `routing`
+    all that is for them goes there. Nothing that the network sends raises.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Control:
         transports: Sequence[str] = ("transport",),
         relay: int | None = None,
         routing: RoutingPolicy | None = None,
+        discovery: Discovering | None = None,
     ) -> None:
         ctx = self._ctx = Context(settings, random, wall_offset, describe, transports, relay)
         self.settings = settings
@@ -89,13 +92,17 @@ class Control:
         self._node_side: NodeSide | None = None
         self._neighbours: Neighbours | None = None
         self._ways: Ways | None = None
+        self._discovery: Discovery | None = None
+        self._punching = Punching(ctx, self._p.paths) if self._hub_side is not None else None
         if settings.role is Role.NODE:
             hub, held = Session(), Pins(pins or {})
             if relay is not None:
                 self._ways = Ways(ctx, hub, routing)
                 self._neighbours = Neighbours(self._p, Roster(ctx, held, hub), self._ways)
+                if discovery is not None:
+                    self._ways.seeker = self._discovery = Discovery(ctx, self._ways, hub, discovery)
             self._node_side = NodeSide(self._p, held, hub, self._neighbours)
-        roles = Roles(self._hub_side, self._node_side, self._neighbours)
+        roles = Roles(self._hub_side, self._node_side, self._neighbours, self._punching, self._discovery)
         self._failures = Failures(ctx)
         self._dispatch = Dispatch(self._p, roles, self._failures)
         self._deadlines = Deadlines(self._p, roles, self._failures, self._ways)
@@ -192,12 +199,16 @@ class Control:
         """
         if self._node_side is not None and not self._stopped:
             self._node_side.set_hub_paths(paths, now)
+            if self._discovery is not None and paths:
+                self._discovery.set_hub_address(paths[0][1])
 
     def dialled(self, dial: Dial, flow: Flow, now: float) -> None:
         """Take the flow that a `Dial` asked for; it may still be opening."""
         if self._node_side is not None and not self._stopped:
             if self._ways is not None and isinstance(dial.whose, Ask):
                 self._ways.dialled(dial.whose, flow, now)
+            elif self._discovery is not None and isinstance(dial.whose, Asking):
+                self._discovery.dialled(dial.whose, flow, now)
             else:
                 self._node_side.choice.dialled(dial, flow, now)
 
@@ -214,6 +225,34 @@ class Control:
             self._node_side.network_changed(now)
             if self._ways is not None:
                 self._ways.network_changed(now)
+            if self._discovery is not None:
+                self._discovery.network_changed(now)
+
+    def set_interfaces(self, local: Sequence[LocalAddress], networks: Sequence[Network], now: float) -> None:
+        """On a node: the own addresses, with the ports that all peers share, and the prefixes of the own links."""
+        if self._ways is not None:
+            self._ways.networks = networks
+        if self._discovery is not None and not self._stopped:
+            self._discovery.set_interfaces(local, now)
+
+    def mapped(self, carrier: Carrier, address: Address | None, lifetime: float, now: float) -> None:
+        """On a node: a router maps a port to the shared one for so many seconds; None when it does so no longer."""
+        if self._discovery is not None and not self._stopped:
+            self._discovery.mapped(carrier, address, lifetime, now)
+
+    def ports_opened(self, owner: Hashable, indexes: Sequence[int], now: float) -> None:
+        """Take the transports that an `OpenPorts` has led to, none if there could be none."""
+        if self._discovery is not None and not self._stopped:
+            self._discovery.ports_opened(owner, indexes, now)
+
+    def set_other_port(self, first: int, second: int, number: int) -> None:
+        """On a hub: transport `second` is like `first`, but listens on the port `number`."""
+        if self._punching is not None:
+            self._punching.other = OtherPort(first, second, number)
+
+    def explain(self, now: float) -> dict[str, Any] | None:
+        """On a node: what is known of its NAT, and what was done for direct paths; None without a discovery plugin."""
+        return None if self._discovery is None else self._discovery.explain(now)
 
     def want(self, peer: Peer, now: float) -> None:
         """On a node: make a session with another node, for which a packet waits."""

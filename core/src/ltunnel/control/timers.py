@@ -59,6 +59,7 @@ class Timer(Enum):
     WAY = ("a path to a neighbour: judge the last round of probes, send the next", Schedule(0.5))
     ASK = ("a probe that discovery asked for did not leave: send it again", Schedule(0.05, 1.25, 0.5))
     GLANCE = ("look at the traffic with neighbours, and whether it is answered", Schedule(1.0))
+    AGENT = ("the discovery agent wants to do something", Schedule(1.0))
     HALF_OPEN = ("a RESP was not answered by CONFIRM: forget the handshake", Schedule(6.0))
     REPORT = ("say once a minute who sends handshakes that do not verify", Schedule(60.0))
 

@@ -51,6 +51,12 @@ class Seeker(Protocol):
     def answered(self, session: Session, transport: int, address: Address, now: float) -> None:
         """Take note that a probe which was asked for with `Ways.probe` was answered."""
 
+    def relay_changed(self, now: float) -> None:
+        """Take note that the session with the hub has begun or ended."""
+
+    def ended(self, session: Session, now: float) -> None:
+        """Take note that a session with a neighbour is over."""
+
 
 class Ways:
     """`hub` is the session with the hub; its peer is None until one has answered."""
@@ -97,13 +103,15 @@ class Ways:
         table = self._of(session)
         if table is None:
             return
+        table.peer.path = None
         for way in list(table.ways.values()):
             self._forget(table, way)
         self._ctx.timers.cancel_all(table.relay)
         places = [sent.place for sent in table.asks.values()]
         del self._tables[table.peer.key]
         self._close(places)
-        table.peer.path = None
+        if self.seeker is not None:
+            self.seeker.ended(session, now)
         self._decide(now)
 
     def relay_changed(self, now: float) -> None:
@@ -113,6 +121,8 @@ class Ways:
             self._probing.begin(table, table.relay, now)
             if table.current is table.relay:
                 self._choosing.fit(table)
+        if self.seeker is not None:
+            self.seeker.relay_changed(now)
         self._decide(now)
 
     def network_changed(self, now: float) -> None:

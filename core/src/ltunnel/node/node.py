@@ -12,6 +12,7 @@ from typing import Any
 from ltunnel.constants import HEADROOM
 from ltunnel.control.candidates import Call, ClosePort, Dial, HangUp, OpenPorts
 from ltunnel.control.directory import Binding
+from ltunnel.control.discovery import Discovering
 from ltunnel.control.engine import Control
 from ltunnel.control.events import Event
 from ltunnel.control.settings import ControlSettings, Random, Role
@@ -31,7 +32,8 @@ from ltunnel.data.waiting import Waiting
 from ltunnel.node.fec import REPORT_AT, NodeFec
 from ltunnel.node.ports import NodePorts, OpenOrder, PortOrder
 from ltunnel.node.status import status
-from ltunnel.plugin import Address, Flow, Port, RoutingPolicy, Transport
+from ltunnel.plugin import Address, Carrier, Flow, LocalAddress, Port, RoutingPolicy, Transport
+from ltunnel.session.peer import Network
 from ltunnel.wire.relay import node_name
 
 _LARGEST_MESSAGE = 65_536
@@ -53,6 +55,7 @@ class Node:
         pins: Mapping[str, bytes] | None = None,
         fec: tuple[Codes, FecSettings] | None = None,
         routing: RoutingPolicy | None = None,
+        discovery: Discovering | None = None,
     ) -> None:
         self.settings = settings
         self.transport_names = tuple(name for name, _ in transports)
@@ -70,7 +73,7 @@ class Node:
         self.control = Control(
             settings, random=random, now=now, wall_offset=wall_offset, bindings=bindings, pins=pins,
             describe=lambda transport, flow: self._transports[transport].describe(flow), transports=self._names,
-            relay=self.relay, routing=routing,
+            relay=self.relay, routing=routing, discovery=discovery,
         )  # fmt: skip
         stats = self.control.stats
         local = Local(settings.addresses)
@@ -112,6 +115,16 @@ class Node:
     def network_changed(self, now: float) -> None:
         """Take note that addresses or routes of this machine have changed."""
         self.control.network_changed(now)
+        self._send_messages(now)
+
+    def set_interfaces(self, local: Sequence[LocalAddress], networks: Sequence[Network], now: float) -> None:
+        """Take the own addresses, with the ports that all peers share, and the prefixes of the own links."""
+        self.control.set_interfaces(local, networks, now)
+        self._send_messages(now)
+
+    def mapped(self, carrier: Carrier, address: Address | None, lifetime: float, now: float) -> None:
+        """Take note that a router maps a port to the shared one, for so many seconds; None when it does no longer."""
+        self.control.mapped(carrier, address, lifetime, now)
         self._send_messages(now)
 
     def stop(self, now: float) -> None:

@@ -17,6 +17,7 @@ class MessageType(IntEnum):
     TIME = 5
     DATA = 6
     RECORD = 7  # one part of a record that spans datagrams
+    ECHO = 8  # to oneself, see `ltunnel.wire.echo`
 
 
 class FrameType(IntEnum):
