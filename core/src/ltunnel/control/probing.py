@@ -94,7 +94,7 @@ class Probing:
         """Take a PONG to a probe that belongs to no round, `sample` seconds after it."""
         self._works(table, way, now)
         way.measure.answered(sample)
-        if way.small is None and way.big is None:
+        if way.big is None:
             self.plan(table, way, now)
 
     def _works(self, table: WayTable, way: Way, now: float) -> None:
