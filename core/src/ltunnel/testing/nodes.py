@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ltunnel.control import Binding, ControlSettings, Event
+from ltunnel.control import Binding, ControlSettings, Event, Role
 from ltunnel.data.fec.codes import Codes
 from ltunnel.data.fec.settings import FecSettings
 from ltunnel.node import Node
@@ -98,6 +98,7 @@ class SimNode:
         self.node = Node(
             self.settings, transports, self.tun, random=self._random.randbytes, now=world.now,
             wall_offset=self._wall_offset, bindings=self.bindings, pins=self.pins, fec=self.fec,
+            routing=world.new_policy() if self.settings.role is Role.NODE else None,
         )  # fmt: skip
         self.node.start(world.now)
         self._take_events()

@@ -23,7 +23,16 @@ from ltunnel.constants import DEFAULT_MTU
 from ltunnel.control import ControlSettings, Role
 from ltunnel.keys.identity import Identity
 from ltunnel.keys.psk import NetworkKeys, derive_keys, format_key
-from ltunnel.plugin import Address, Aead, CipherDescriptor, Options, TransportContext, TransportDescriptor
+from ltunnel.plugin import (
+    Address,
+    Aead,
+    CipherDescriptor,
+    Options,
+    RoutingDescriptor,
+    RoutingPolicy,
+    TransportContext,
+    TransportDescriptor,
+)
 from ltunnel.testing import packets
 from ltunnel.testing.datagrams import version_of
 from ltunnel.testing.host import Host
@@ -52,6 +61,8 @@ class World:
     """Whether `network.trace` is kept."""
     name: str = "simulation"
     """Name of the ltunnel network."""
+    routing: RoutingDescriptor | None = None
+    """What nodes choose paths by; without it everything between them goes through the hub."""
 
     def __post_init__(self) -> None:
         self.network = Network(self.seed, trace=self.trace)
@@ -158,6 +169,12 @@ class World:
     def options_of(self, section: str, model: type[Options]) -> Options:
         """Return the validated options of a plugin."""
         return model.model_validate(dict(self.options.get(section, {})))
+
+    def new_policy(self) -> RoutingPolicy | None:
+        """Return a fresh routing policy for a node, None without a routing plugin."""
+        if self.routing is None:
+            return None
+        return self.routing.create(self.options_of("routing", self.routing.options))
 
     def _settle(self) -> None:
         """Let everything happen that happens now."""
