@@ -66,6 +66,15 @@ class Discovering(NamedTuple):
     carriers: Mapping[Carrier, int]
 
 
+def carriers(direct: Sequence[Carrier | None]) -> dict[Carrier, int]:
+    """Return the transport for each carrier: the first of a list, in order, that says it carries direct paths by it."""
+    found: dict[Carrier, int] = {}
+    for index, carrier in enumerate(direct):
+        if carrier is not None:
+            found.setdefault(carrier, index)
+    return found
+
+
 class Discovery:
     """`hub` is the session with the hub. It is the `Seeker` of `Ways`."""
 
