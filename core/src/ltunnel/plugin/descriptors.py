@@ -51,6 +51,8 @@ class TransportContext:
     remote: Address | None
     remote_name: str = ""
     """On a node: the hub as the config names it, a host name or an address; for those that check who answers."""
+    local_port: int = 0
+    """On a node: the port number to bind to where direct paths are carried by UDP, 0 for any."""
 
 
 def _no_warnings(_options: Any, _context: TransportContext) -> Sequence[str]:

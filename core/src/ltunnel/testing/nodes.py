@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ltunnel.control import Binding, ControlSettings, Event, Role
 from ltunnel.data.fec.codes import Codes
 from ltunnel.data.fec.settings import FecSettings
-from ltunnel.node import Node
-from ltunnel.plugin import PortKind, PortSpec, Transport, TransportContext
+from ltunnel.node import CloseOrder, Node, PortOrder
+from ltunnel.plugin import Carrier, PortKind, PortSpec, Transport, TransportContext
 from ltunnel.testing.host import Host
 from ltunnel.testing.links import Link
 from ltunnel.testing.ports import SimUdpPort
@@ -21,6 +21,8 @@ from ltunnel.testing.tun import SimTun
 
 if TYPE_CHECKING:
     from ltunnel.testing.world import World
+
+SimPort = SimUdpPort | SimRawPort | SimStreamPort
 
 _TURNS = 10_000
 """Calls of one kind at one moment before a program is held to be stuck."""
@@ -55,8 +57,8 @@ class SimNode:
         """What it does against losses; may be replaced while the program does not run."""
         self.node: Node | None = None
         """The running program; None when it does not run."""
-        self.ports: list[list[SimUdpPort | SimRawPort | SimStreamPort]] = []
-        """By transport."""
+        self.ports: dict[int, list[SimPort]] = {}
+        """By index of the transport, those opened on demand among them."""
         self.events: list[tuple[float, Event]] = []
         """All that the program has told, with the time."""
         self.bindings: Sequence[Binding] = ()
@@ -89,33 +91,35 @@ class SimNode:
         assert self.node is None, f"{self.name} runs already"
         world = self.world
         transports: list[tuple[str, Transport]] = []
-        self.ports = []
+        self.ports = {}
         for name, descriptor in world.transports.items():
             options = world.options_of(name, descriptor.options)
             ports = [self._open(spec) for spec in descriptor.ports(options, self.context)]
-            self.ports.append(ports)
+            self.ports[len(transports)] = ports
             transports.append((name, descriptor.create(options, ports, self.context)))
+        is_node = self.settings.role is Role.NODE
         self.node = Node(
             self.settings, transports, self.tun, random=self._random.randbytes, now=world.now,
             wall_offset=self._wall_offset, bindings=self.bindings, pins=self.pins, fec=self.fec,
-            routing=world.new_policy() if self.settings.role is Role.NODE else None,
+            routing=world.new_policy() if is_node else None, discovery=world.new_discovery() if is_node else None,
         )  # fmt: skip
+        if not is_node:
+            self._open_other_port(self.node)
         self.node.start(world.now)
-        self._take_events()
+        self._follow()
 
     def stop(self) -> None:
         """Stop the program as SIGTERM does: it says goodbye."""
         assert self.node is not None, f"{self.name} does not run"
         self.node.stop(self.world.now)
-        self._take_events()
+        self._follow()
         self.kill()
 
     def kill(self) -> None:
         """Stop the program as SIGKILL does."""
-        for port in (port for ports in self.ports for port in ports):
-            port.close()
+        for index in tuple(self.ports):
+            self._close(index)
         self.node = None
-        self.ports = []
         self.tun.drain()
 
     def restart(self) -> None:
@@ -149,7 +153,7 @@ class SimNode:
         busy = False
         ready = self.world.network.ready
         node.control.wall_offset = self._wall_offset
-        for index, ports in enumerate(self.ports):
+        for index, ports in tuple(self.ports.items()):
             for port in ports:
                 if port in ready:
                     busy = True
@@ -164,7 +168,7 @@ class SimNode:
         if due is not None and due <= now:
             busy = True
             node.handle_timeout(now)
-        self._take_events()
+        self._follow()
         return busy
 
     @property
@@ -177,18 +181,53 @@ class SimNode:
                 return
         raise RuntimeError(f"{self.name} says again and again that more may wait")
 
-    def _open(self, spec: PortSpec) -> SimUdpPort | SimRawPort | SimStreamPort:
+    def _open(self, spec: PortSpec) -> SimPort:
         settings = self.port_settings
         if spec.kind is PortKind.STREAM:
             return SimStreamPort(self.host, spec, queue=settings.queue)
         kind = SimRawPort if spec.kind is PortKind.RAW else SimUdpPort
         return kind(self.host, spec, gro=settings.gro, gro_limit=settings.gro_limit, buffer=settings.buffer)
 
-    def _take_events(self) -> None:
-        assert self.node is not None
-        for event in self.node.take_events():
+    def _close(self, index: int) -> None:
+        for port in self.ports.pop(index):
+            port.close()
+
+    def _open_more(self, index: int, context: TransportContext) -> tuple[Transport, SimPort]:
+        """Make another instance of a transport, with one port."""
+        name, descriptor = list(self.world.transports.items())[index]
+        options = self.world.options_of(name, descriptor.options)
+        port = self._open(descriptor.ports(options, context)[0])
+        return descriptor.create(options, [port], context), port
+
+    def _open_other_port(self, node: Node) -> None:
+        """Open a hub's second UDP port, as the runtime does."""
+        assert self.context.listen is not None
+        host, number = self.context.listen
+        for index, descriptor in enumerate(self.world.transports.values()):
+            if descriptor.direct is Carrier.UDP:
+                transport, port = self._open_more(index, replace(self.context, listen=(host, number + 1)))
+                self.ports[node.add_other_port(index, transport, number + 1)] = [port]
+
+    def _carry_out(self, node: Node, order: PortOrder) -> None:
+        """Open or close ports on demand."""
+        if isinstance(order, CloseOrder):
+            self._close(order.transport)
+            return
+        made = [self._open_more(order.transport, replace(self.context, local_port=0)) for _ in range(order.count)]
+        indexes = node.ports_opened(order, [transport for transport, _ in made], self.world.now)
+        for index, (_, port) in zip(indexes, made, strict=True):
+            self.ports[index] = [port]
+
+    def _follow(self) -> None:
+        """Take orders and events of the program."""
+        node = self.node
+        assert node is not None
+        while orders := node.take_orders():
+            for order in orders:
+                self._carry_out(node, order)
+        for event in node.take_events():
             self.events.append((self.world.now, event))
             if event.name == "bindings":
-                self.bindings = self.node.control.bindings
+                self.bindings = node.control.bindings
             elif event.name == "pins":
-                self.pins = dict(self.node.control.pins)
+                self.pins = dict(node.control.pins)

@@ -21,12 +21,14 @@ from typing import Any
 
 from ltunnel.constants import DEFAULT_MTU
 from ltunnel.control import ControlSettings, Role
+from ltunnel.control.discovery import Discovering
 from ltunnel.keys.identity import Identity
 from ltunnel.keys.psk import NetworkKeys, derive_keys, format_key
 from ltunnel.plugin import (
     Address,
     Aead,
     CipherDescriptor,
+    DiscoveryDescriptor,
     Options,
     RoutingDescriptor,
     RoutingPolicy,
@@ -50,7 +52,8 @@ _TURNS = 10_000
 class World:
     """A simulated internet with machines that run ltunnel.
 
-    `transports` are by plugin name, `options` are sections of a config by plugin name, ``cipher`` among them.
+    `transports` are by plugin name, `options` are sections of a config by plugin name, ``cipher``, ``discovery`` and
+    ``routing`` among them.
     """
 
     transports: Mapping[str, TransportDescriptor]
@@ -63,6 +66,8 @@ class World:
     """Name of the ltunnel network."""
     routing: RoutingDescriptor | None = None
     """What nodes choose paths by; without it everything between them goes through the hub."""
+    discovery: DiscoveryDescriptor | None = None
+    """What nodes find direct paths with."""
 
     def __post_init__(self) -> None:
         self.network = Network(self.seed, trace=self.trace)
@@ -175,6 +180,14 @@ class World:
         if self.routing is None:
             return None
         return self.routing.create(self.options_of("routing", self.routing.options))
+
+    def new_discovery(self) -> Discovering | None:
+        """Make the discovery agent of one node, with the transports that carry direct paths."""
+        if self.discovery is None:
+            return None
+        agent = self.discovery.create(self.options_of("discovery", self.discovery.options))
+        carriers = {descriptor.direct: index for index, descriptor in enumerate(self.transports.values())}
+        return Discovering(agent, {carrier: index for carrier, index in carriers.items() if carrier is not None})
 
     def _settle(self) -> None:
         """Let everything happen that happens now."""
