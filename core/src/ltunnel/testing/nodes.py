@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from hashlib import sha256
+from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any
 
 from ltunnel.control import Binding, ControlSettings, Event, Role
 from ltunnel.data.fec.codes import Codes
 from ltunnel.data.fec.settings import FecSettings
 from ltunnel.node import CloseOrder, Node, PortOrder
-from ltunnel.plugin import Carrier, PortKind, PortSpec, Transport, TransportContext
+from ltunnel.plugin import Carrier, LocalAddress, PortKind, PortSpec, Transport, TransportContext
+from ltunnel.testing.datagrams import version_of
 from ltunnel.testing.host import Host
 from ltunnel.testing.links import Link
 from ltunnel.testing.ports import SimUdpPort
@@ -65,6 +68,7 @@ class SimNode:
         self.pins: dict[str, bytes] = {}
         self.wall_error = 0.0
         """Seconds by which this machine's wall clock is ahead of the true one."""
+        self._interfaces: tuple[tuple[Link, tuple[str, ...]], ...] = ()
         self._random = world.network.random(f"{host.name}/random")
 
     @property
@@ -105,6 +109,8 @@ class SimNode:
         )  # fmt: skip
         if not is_node:
             self._open_other_port(self.node)
+        self._interfaces = ()
+        self._look_around(self.node)
         self.node.start(world.now)
         self._follow()
 
@@ -153,6 +159,7 @@ class SimNode:
         busy = False
         ready = self.world.network.ready
         node.control.wall_offset = self._wall_offset
+        self._look_around(node)
         for index, ports in tuple(self.ports.items()):
             for port in ports:
                 if port in ready:
@@ -217,6 +224,29 @@ class SimNode:
         indexes = node.ports_opened(order, [transport for transport, _ in made], self.world.now)
         for index, (_, port) in zip(indexes, made, strict=True):
             self.ports[index] = [port]
+
+    def _look_around(self, node: Node) -> None:
+        """Tell the program of the machine's addresses when they have changed, as the runtime does."""
+        interfaces = self.host.interfaces
+        if self.settings.role is not Role.NODE or interfaces == self._interfaces:
+            return
+        self._interfaces = interfaces
+        shared = {
+            descriptor.direct: self.ports[index][0].local[1]
+            for index, descriptor in reversed(list(enumerate(self.world.transports.values())))
+            if descriptor.direct is not None
+        }
+        local, networks = [], []
+        for link, addresses in interfaces:
+            for address in addresses:
+                network = ip_network((address, 24 if version_of(address) == 4 else 64), strict=False)
+                networks.append(network)
+                digest = sha256(f"{link.parent.name} {network}".encode()).digest()[:8]
+                local += [
+                    LocalAddress(address=(address, int(port)), carrier=carrier, network=digest)
+                    for carrier, port in shared.items()
+                ]
+        node.set_interfaces(local, networks, self.world.now)
 
     def _follow(self) -> None:
         """Take orders and events of the program."""
