@@ -18,9 +18,11 @@ from ltunnel.control.events import Event, Level
 from ltunnel.control.settings import ControlSettings
 from ltunnel.errors import HostError
 from ltunnel.node import Node
-from ltunnel.plugin import Address, TransportContext
+from ltunnel.plugin import Address, Carrier, TransportContext, TransportDescriptor
+from ltunnel.registry import Part
 from ltunnel.runtime.control_socket import ControlSocket
 from ltunnel.runtime.folders import run_folder, state_folder
+from ltunnel.runtime.fresh_ports import FreshPorts
 from ltunnel.runtime.host_changes import HostChanges
 from ltunnel.runtime.hub_address import HubAddress, wait_for_address
 from ltunnel.runtime.link import link_mtu, source_address
@@ -31,7 +33,7 @@ from ltunnel.runtime.network_watch import NetworkWatch
 from ltunnel.runtime.resolve import ResolveError, is_numeric
 from ltunnel.runtime.service import Service
 from ltunnel.runtime.state import State
-from ltunnel.runtime.transports import open_transports
+from ltunnel.runtime.transports import Opened, open_transports
 from ltunnel.runtime.tun import open_tun
 
 _BYTES_PER_PACKET = 24_576
@@ -119,6 +121,12 @@ def _assemble(config: Config, log: Log, stack: ExitStack) -> Service | None:
         },
         warnings=[*_key_warnings(settings), *loud, *warnings, *clashes],
     )
+    stack.callback(service.close)
+    named = {part.name: part for part in plugins.transports}
+    parts = [named[name] for name, _, _ in opened]
+    service.fresh_ports = FreshPorts(parts, context, changes, receive_buffer=receive_buffer)
+    if config.is_hub:
+        _open_other_port(service, service.fresh_ports, parts, opened, log)
     if config.remote_addr is not None and not is_numeric(config.remote_addr.host):
         both = any(len(port.local) == 4 for _, _, ports in opened for port in ports)
         host, port = config.remote_addr
@@ -129,6 +137,20 @@ def _assemble(config: Config, log: Log, stack: ExitStack) -> Service | None:
         stack.callback(service.network_watch.close)
     control_socket.serve(service.answer)
     return service
+
+
+def _open_other_port(
+    service: Service, fresh: FreshPorts, parts: Sequence[Part[TransportDescriptor]], opened: Sequence[Opened], log: Log
+) -> None:
+    """Open a hub's second UDP port, by which nodes find out what kind of NAT they are behind. It goes without, too."""
+    for index, (part, (_, _, ports)) in enumerate(zip(parts, opened, strict=True)):
+        if part.descriptor.direct is Carrier.UDP:
+            number = ports[0].local[1] + 1
+            try:
+                service.add_other_port(index, fresh.open(index, listen=number if number < 1 << 16 else 0))
+            except HostError as error:
+                text = f"goes without a second UDP port, so nodes learn less of their NATs: {error}"
+                log(Event(name="no-port", text=text, level=Level.WARNING))
 
 
 def _save_pins(state: State, stored: dict[str, bytes], control: Control) -> None:

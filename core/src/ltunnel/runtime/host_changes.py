@@ -49,6 +49,15 @@ class HostChanges:
             self._load([*self._rules, *rules], self._forwarding)
             self._rules += rules
 
+    def remove_rules(self, rules: Sequence[HostRule]) -> None:
+        """Take back rules that `add_rules` put in force. Raises `HostError`; they then still hold."""
+        if rules:
+            kept = list(self._rules)
+            for rule in rules:
+                kept.remove(rule)
+            self._load(kept, self._forwarding)
+            self._rules = kept
+
     def forward(self, forwarding: Forwarding) -> None:
         """Put forwarding in force, in the place of what was before. Raises `HostError`."""
         self._load(self._rules, forwarding)

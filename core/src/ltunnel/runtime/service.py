@@ -12,8 +12,9 @@ from typing import Any
 from ltunnel import __version__
 from ltunnel.control.events import Event, Level
 from ltunnel.control.settings import Role
-from ltunnel.errors import HostError
-from ltunnel.node import Node
+from ltunnel.errors import HostError, LtunnelError
+from ltunnel.node import CloseOrder, Node, OpenOrder
+from ltunnel.runtime.fresh_ports import FreshPorts, Instance
 from ltunnel.runtime.hub_address import HubAddress
 from ltunnel.runtime.log import Log
 from ltunnel.runtime.loop import Handler, Loop
@@ -47,6 +48,7 @@ class Service:
         warnings: Sequence[str] = (),
     ) -> None:
         self.node = node
+        self.fresh_ports: FreshPorts | None = None
         self.hub_address: HubAddress | None = None
         self.network_watch: NetworkWatch | None = None
         self._loop = loop
@@ -55,6 +57,8 @@ class Service:
         self._log = log
         self._savers = savers
         self._warnings = list(warnings)
+        self._instances: dict[int, Instance] = {}  # opened on demand, by index of the transport
+        self._tell_no_ports = float("-inf")
         self._unsaved: dict[str, float] = {}  # name of an event -> when to try again
         self._started = 0.0
         self._stumbles = 0
@@ -85,6 +89,11 @@ class Service:
         self.node.stop(now)
         self._take_events(now)
 
+    def close(self) -> None:
+        """Close the ports that were opened on demand; after `run`, whose goodbyes may go by them."""
+        for index in tuple(self._instances):
+            self._close_instance(index)
+
     def tick(self, now: float) -> float | None:
         """Do what is due, and return when to come again."""
         self._refresh_wall_clock(now)
@@ -92,6 +101,8 @@ class Service:
         due = node.next_timeout()
         if due is not None and due <= now:
             node.handle_timeout(now)
+            due = node.next_timeout()
+        if self._carry_out(now):
             due = node.next_timeout()
         self._take_events(now)
         for name in [name for name, at in self._unsaved.items() if now >= at]:
@@ -102,6 +113,11 @@ class Service:
         if self.network_watch is not None:
             times.append(self.network_watch.check(now))
         return min((at for at in times if at is not None), default=None)
+
+    def add_other_port(self, transport: int, instance: Instance) -> None:
+        """On a hub: serve a second port of a transport, before `run`."""
+        number = instance.port.local[1]
+        self._serve_instance(self.node.add_other_port(transport, instance.transport, number), instance)
 
     def answer(self, request: dict[str, Any], now: float) -> dict[str, Any]:
         """Answer a request of the control socket. Raises `HostError` with a text for whoever asked.
@@ -138,10 +154,51 @@ class Service:
             },
             "ports": [
                 {"transport": name, "local": name_address(port.local), "drops": dict(port.drops)}
-                for name, ports in zip(self.node.transport_names, self._ports, strict=True)
+                for name, ports in [
+                    *zip(self.node.transport_names, self._ports, strict=True),
+                    *((instance.name, [instance.port]) for instance in self._instances.values()),
+                ]
                 for port in ports
             ],
         }
+
+    def _carry_out(self, now: float) -> bool:
+        """Open and close ports as the node has ordered; False if it has not."""
+        carried_out = False
+        while orders := self.node.take_orders():
+            carried_out = True
+            for order in orders:
+                if isinstance(order, CloseOrder):
+                    self._close_instance(order.transport)
+                else:
+                    instances = self._open_instances(order, now)
+                    indexes = self.node.ports_opened(order, [instance.transport for instance in instances], now)
+                    for index, instance in zip(indexes, instances, strict=True):
+                        self._serve_instance(index, instance)
+        return carried_out
+
+    def _open_instances(self, order: OpenOrder, now: float) -> list[Instance]:
+        """Open as many ports as can be had; say so if that is not enough, once a minute."""
+        instances: list[Instance] = []
+        try:
+            while self.fresh_ports is not None and len(instances) < order.count:
+                instances.append(self.fresh_ports.open(order.transport))
+        except LtunnelError as error:
+            if now >= self._tell_no_ports:
+                self._tell_no_ports = now + _TELL_AGAIN
+                text = f"cannot open another port to look for direct paths with: {error}"
+                self._log(Event(name="no-port", text=text, level=Level.WARNING))
+        return instances
+
+    def _serve_instance(self, index: int, instance: Instance) -> None:
+        self._instances[index] = instance
+        self._loop.watch(instance.port.fileno(), self._guarded(partial(self.node.handle_port, index, instance.port)))
+
+    def _close_instance(self, index: int) -> None:
+        assert self.fresh_ports is not None  # noqa: S101 (it has opened them)
+        instance = self._instances.pop(index)
+        self._loop.unwatch(instance.port.fileno())
+        self.fresh_ports.close(instance)
 
     def _guarded(self, handler: Handler) -> Handler:
         """Keep a packet that trips the node over from taking the tunnel down with it: say where, and go on."""

@@ -44,7 +44,7 @@ def open_transports(
             except HostError as error:
                 failures[part.name] = error
                 continue
-            with _set_up(part.name):
+            with set_up(part.name):
                 warnings += part.descriptor.warnings(part.options, context)
             opened.append(found)
             stack.push(own.pop_all())
@@ -66,7 +66,7 @@ def _open(
     receive_buffer: int,
 ) -> Opened:  # fmt: skip
     """Open a transport's ports, change the host as it needs, and make it."""
-    with _set_up(part.name):
+    with set_up(part.name):
         specs = part.descriptor.ports(part.options, context)
         ports = open_ports(specs, changes, receive_buffer=receive_buffer)
         for port in ports:
@@ -76,7 +76,7 @@ def _open(
 
 
 @contextmanager
-def _set_up(name: str) -> Iterator[None]:
+def set_up(name: str) -> Iterator[None]:
     """Turn what the code of a plugin raises into a `PluginError`, unless it is an error for the operator already."""
     try:
         yield
