@@ -1,7 +1,7 @@
 """Opened packets to where they belong: the TUN device, another peer, or nowhere.
 
 Cryptokey routing: the inner source must be an address of the peer whose key opened the packet. A hub forwards by the
-inner destination; for a node everything that its hub sends is its own.
+inner destination.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Delivery:
         if trailer.header_length + payload > _LONGEST or not sane(header, trailer):
             peer.stats.drop(Drop.MALFORMED, count)
             return
-        if not peer.is_hub and not peer.owns(source(header, 0)):
+        if not peer.owns(source(header, 0)):
             peer.stats.drop(Drop.SOURCE, count)
             return
         virtio = fit(header, trailer, trailer.place, trailer.place + count - 1, payload)
@@ -75,7 +75,7 @@ class Delivery:
         if trailer is None or packet_length(data, VNET_SIZE, end) != end - VNET_SIZE or not sane(header, trailer):
             peer.stats.drop(Drop.MALFORMED)
             return
-        if not peer.is_hub and not peer.owns(source(header, 0)):
+        if not peer.owns(source(header, 0)):
             peer.stats.drop(Drop.SOURCE)
             return
         payload = end - VNET_SIZE - trailer.header_length
@@ -94,7 +94,7 @@ class Delivery:
 
     def bundles(self, peer: Peer, length: int, count: int, now: float) -> None:
         """Deliver the packets of `count` bundles of `length` bytes each."""
-        data, stats, hosts, trusted = self.arena.data, peer.stats, peer.hosts, peer.is_hub
+        data, stats, hosts = self.arena.data, peer.stats, peer.hosts
         spans: list[tuple[int, int]] = []
         at, total = 0, count * length
         while at < total:
@@ -111,7 +111,7 @@ class Delivery:
                 stats.drop(Drop.MALFORMED)
                 at = end
                 continue
-            if trusted or (address := source(data, ip)) in hosts or peer.owns(address):
+            if (address := source(data, ip)) in hosts or peer.owns(address):
                 data[at] &= NEEDS_CSUM
                 spans.append((at, ip + size))
             else:
@@ -121,7 +121,7 @@ class Delivery:
 
     def _run(self, peer: Peer, run: Run, now: float) -> None:
         """Deliver datagrams of one UDP flow as one super-packet."""
-        if not peer.is_hub and not peer.owns(source(run.header, 0)):
+        if not peer.owns(source(run.header, 0)):
             peer.stats.drop(Drop.SOURCE, run.packets)
             return
         peer.stats.rx_packets += run.packets

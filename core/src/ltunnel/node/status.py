@@ -46,7 +46,7 @@ def _peer(
         "hub": peer.is_hub,
         "addresses": sorted(str(ip_address(host)) for host in peer.hosts),
         "networks": [str(network) for network in peer.networks],
-        "endpoint": transports[path.transport].describe(path.flow) if path else None,
+        "endpoint": transports[path.transport].describe(path.flow) if path and used != "hub" else None,
         "transport": names[path.transport] if path else None,
         "path": used,
         "via": control.hub.name if control.hub is not None and used == "hub" else None,

@@ -100,7 +100,7 @@ class Peer:
         self.key = key
         self.name = name
         self.is_hub = is_hub
-        """A hub may send packets of any inner source: it forwards for others."""
+        """Whether it is this node's hub: the one that relays, introduces and welcomes."""
         self.hosts: frozenset[bytes] = frozenset()
         """Inner addresses that are the peer's own, packed (4 or 16 bytes)."""
         self.networks: tuple[Network, ...] = ()
