@@ -108,7 +108,7 @@ class Agent:
         query, address = signal.query, signal.address
         if query is None or address is None or read_target(address) is None:
             return
-        if not query.port:
+        if not query.peer:
             survey = self._known.surveys[query.carrier]
             before = survey.address
             survey.answered(query, address, signal.other_port, now)

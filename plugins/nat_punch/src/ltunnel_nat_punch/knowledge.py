@@ -51,8 +51,7 @@ class Knowledge:
     @property
     def counts(self) -> bool:
         """Whether a hard NAT seems to count its ports up or down."""
-        one, other = self.udp.address, self.udp.second
-        return one is not None and other is not None and 0 < abs(other[1] - one[1]) <= CLOSE
+        return 0 < abs(self.udp.apart) <= CLOSE
 
     def forget(self) -> None:
         """Begin anew in another network."""

@@ -16,5 +16,5 @@ class PunchOptions(Options):
     guesses: int = Field(
         Limits.BLIND_PROBES, ge=64, le=Limits.BLIND_PROBES, description="birthday method: probes from the other side"
     )
-    rate: int = Field(100, ge=10, le=500, description="birthday method: probes per second")
+    rate: int = Field(200, ge=50, le=500, description="birthday method: probes per second")
     port_mapping: bool = Field(True, description="ask routers to map a port, by PCP, NAT-PMP and UPnP")

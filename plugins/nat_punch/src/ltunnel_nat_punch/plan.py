@@ -1,18 +1,21 @@
 """What is sent when in a round. Pure functions.
 
-=========  ======================================================  ==================================================
-method     when                                                    probes
-=========  ======================================================  ==================================================
-plain      at least one side keeps its port, or predicts it        each candidate a few times, both sides together
-open       this side changes ports at random, the other is strict  one from each of 256 fresh ports, then as plain
-guess      the other way round                                     as plain, and up to 1024 ports of the peer's host
-hopeless   both change ports at random                             each candidate three times, in case it is a mistake
-=========  ======================================================  ==================================================
+=========  =======================================================  =================================================
+method     when                                                     probes
+=========  =======================================================  =================================================
+plain      both keep their port or predict it, or one keeps it and  each candidate a few times, both sides together
+           lets in what comes from another port
+open       this side takes random ports, the other keeps its own    one from each of 256 fresh ports
+guess      the other way round                                      as plain, and 1024 ports of the peer's host
+hopeless   one side takes random ports, the other does not keep     each candidate three times, in case that is wrong
+           its own
+=========  =======================================================  =================================================
 
-With 256 of some 64,500 ports open, 1024 guesses hit one with a probability of 98 %.
+With 256 of some 64,500 ports open, 1024 guesses hit one with a probability of 98 %. The ports are opened when the
+guesses have been made: a Linux router that accepts packets for itself would not let its side answer otherwise.
 
-Rounds above 0 use a fresh port, and one side begins a little later: a Linux router that accepts packets for itself
-remembers the far side's packet if that comes first, and then gives the near side's another port.
+Rounds above 0 use a fresh port, and one side begins a little later, for the same reason: such a router remembers the
+far side's packet if that comes first, and then gives the near side's another port.
 """
 
 from __future__ import annotations
@@ -31,15 +34,15 @@ from ltunnel.plugin import (
     Probe,
 )
 
-PLAIN = (0.0, 0.03, 0.1, 0.2, 0.4, 0.7, 1.1)
+PLAIN = (0.0, 0.03, 0.1, 0.2, 0.4, 0.7)
 """Seconds after the beginning at which a candidate is probed."""
 FEW = (0.0, 0.2, 0.7)
 STEP = 0.004
 """Seconds between two probes that fall due together."""
 LAG = 0.25
 """Seconds by which the second side waits for the first."""
-GRACE = 0.6
-"""Seconds that the last answer may take."""
+GRACE = 0.4
+"""Seconds for the last answer, before the next round begins; later ones count, too."""
 OPENING = 0.004
 """Seconds between two ports that are opened."""
 LOWEST, HIGHEST = 1024, 65_535
@@ -66,8 +69,10 @@ class Timed(NamedTuple):
 class Side(NamedTuple):
     """What counts of one side."""
 
-    changes: bool
-    """Its NAT takes another port for each destination, and nobody knows which."""
+    keeps: bool
+    """Its NAT takes the same port for all destinations, for all that is known."""
+    predicts: bool
+    """It takes another one for each, but one that was predicted."""
     strict: bool
     """Its NAT lets in only what comes from a host and port that it has sent to, for all that is known."""
 
@@ -75,20 +80,22 @@ class Side(NamedTuple):
 def side(behaviour: Behaviour, candidates: Iterable[Candidate]) -> Side:
     """Say what counts, of a NAT and the candidates that are told of it."""
     hard = behaviour.mapping in (Dependence.ADDRESS_DEPENDENT, Dependence.ADDRESS_AND_PORT_DEPENDENT)
-    predicted = any(candidate.kind is CandidateKind.PRFLX for candidate in candidates)
+    predicts = hard and any(candidate.kind is CandidateKind.PRFLX for candidate in candidates)
     lenient = behaviour.filtering in (Dependence.ENDPOINT_INDEPENDENT, Dependence.ADDRESS_DEPENDENT)
-    return Side(hard and not predicted, not lenient)
+    return Side(not hard, predicts, not lenient)
 
 
 def choose(own: Side, theirs: Side, *, birthday: bool) -> Method:
     """Choose the method of a round."""
-    if own.changes and theirs.changes:
-        return Method.HOPELESS
-    if birthday and own.changes and theirs.strict:
-        return Method.OPEN
-    if birthday and theirs.changes and own.strict:
-        return Method.GUESS
-    return Method.PLAIN
+    if (own.keeps and theirs.keeps) or (own.predicts and theirs.predicts):
+        return Method.PLAIN
+    if own.keeps or theirs.keeps:
+        if own.predicts or theirs.predicts or not birthday:
+            return Method.PLAIN
+        if own.keeps:
+            return Method.GUESS if own.strict else Method.PLAIN
+        return Method.OPEN if theirs.strict else Method.PLAIN
+    return Method.HOPELESS
 
 
 def plain(peer: bytes, candidates: Sequence[Candidate], *, times: Sequence[float], start: float, lag: float, port: int

@@ -35,14 +35,14 @@ def start(campaign: Campaign, signal: Signal, known: Knowledge, options: PunchOp
         named = [candidate for candidate in goals if candidate.network]
         ports = campaign.fresh(options.ports)
         round_.opened = len(ports)
-        timed += plan.opening(signal.peer, goal, start=begin, ports=ports)
+        timed += plan.opening(signal.peer, goal, start=begin + options.guesses / options.rate + plan.LAG, ports=ports)
     elif goal is not None and method is Method.GUESS:
         timed += plan.guesses(
-            signal.peer, goal, start=begin + plan.LAG, count=options.guesses, rate=options.rate, port=port,
+            signal.peer, goal, start=begin, count=options.guesses, rate=options.rate, port=port,
             salt=round(now),
         )  # fmt: skip
     if method in (Method.OPEN, Method.GUESS):
-        end = begin + 2 * plan.LAG + options.guesses / options.rate
+        end = begin + options.guesses / options.rate + plan.LAG + plan.OPENING * options.ports
     timed += plan.plain(signal.peer, named, times=times, start=begin, lag=lag, port=port)
     timed.sort(key=lambda timed: timed.at)
     campaign.history.append(round_)

@@ -1,14 +1,16 @@
-"""What kind of NAT there is, found out by questions to the hub (RFC 5780), from the shared port.
+"""What kind of NAT there is, found out by questions to the hub (RFC 5780).
 
 ::
 
-    plain        the hub's port                      ─► the address that it sees; does any UDP get through?
-    filter       its other port is to answer         ─► does the NAT let in what nobody asked for?
-    other        its other port                      ─► is the address the same for another destination?
-    self         the own address, as the hub saw it  ─► does the NAT turn packets around (hairpin)?
+    plain        to the hub's port                   ─► the address that it sees; does any UDP get through?
+    filter       the same; its other port answers    ─► does the NAT let in what nobody asked for?
+    one          from a fresh port to the hub's port ─┬► is the address the same for another destination? if not,
+    other        from there to its other port        ─┘  are the two ports next to each other?
+    self         to the own address, as it was seen  ─► does the NAT turn packets around (hairpin)?
 
-`filter` comes before `other`, since a packet to the other port would open the filter for it. With one address at the
-hub, "depends on the address" cannot be told from "depends on nothing"; where it matters, the worse is assumed.
+`other` has a port of its own: what the shared one sends to the other port would open the filter for it, and what the
+other port sends there first can make a Linux router take another port for the answer. With one address at the hub,
+"depends on the address" cannot be told from "depends on nothing"; where it matters, the worse is assumed.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from enum import Enum
 
 from ltunnel.plugin import Address, Answer, Behaviour, Carrier, Dependence, Query
 
-GAPS = (0.2, 0.3, 0.5)
+GAPS = (0.2, 0.25, 0.45)
 """Seconds after which an unanswered question is asked again; after the last it is given up."""
 
 
@@ -28,6 +30,7 @@ class Step(Enum):
 
     PLAIN = "plain"
     FILTER = "filter"
+    ONE = "one"
     OTHER = "other"
     SELF = "self"
 
@@ -64,8 +67,9 @@ class Survey:
         self.seen = float("-inf")
         """When that was."""
         self.other_port = 0
-        self.second: Address | None = None
-        """The same at the hub's other port."""
+        self.two: dict[Step, Address] = {}
+        """As whom a fresh port was seen by the hub's two ports."""
+        self._port = 0
         self._asked: dict[Step, Asked] = {}
         self._results: dict[Step, bool] = {}
 
@@ -83,7 +87,8 @@ class Survey:
         """Ask everything anew."""
         self._asked.clear()
         self._results.clear()
-        self.address = self.second = None
+        self.address = None
+        self.two.clear()
         self.seen = float("-inf")
         self.other_port = 0
         self._ask(Step.PLAIN, now)
@@ -95,8 +100,8 @@ class Survey:
         step = _step(query)
         if step in (Step.PLAIN, Step.FILTER):
             self.address, self.seen, self.other_port = address, now, other_port
-        elif step is Step.OTHER:
-            self.second = address
+        elif step in (Step.ONE, Step.OTHER):
+            self.two[step] = address
         asked = self._asked.get(step)
         if asked is not None:
             asked.answer = address
@@ -109,24 +114,29 @@ class Survey:
                 yield query
             elif asked.over(now) and self._conclude(step, asked):
                 del self._asked[step]
-        if self._asked.keys() - {Step.SELF} or self.carrier is not Carrier.UDP:
+        if self.carrier is not Carrier.UDP or self.address is None:
             return
-        if Step.OTHER not in self._results and self._results.get(Step.PLAIN) and self.other_port:
-            self._ask(Step.OTHER, now)
-            yield from self.actions(now)
-        elif Step.SELF not in self._results and Step.SELF not in self._asked and self._results.get(Step.PLAIN):
-            self._ask(Step.SELF, now)
-            yield from self.actions(now)
+        for step in (Step.ONE, Step.OTHER, Step.SELF) if self.other_port else (Step.SELF,):
+            if step not in self._results and step not in self._asked:
+                self._ask(step, now)
+                asked = self._asked[step]
+                asked.due(now)
+                yield asked.query
 
     def next_timeout(self) -> float | None:
         """Return when `actions` has something to do, or None."""
         return min((asked.next for asked in self._asked.values() if asked.answer is None), default=None)
 
+    @property
+    def apart(self) -> int:
+        """How far the ports are apart that the NAT took for two destinations, 0 if that is not known."""
+        return self.two[Step.OTHER][1] - self.two[Step.ONE][1] if len(self.two) == 2 else 0
+
     def behaviour(self, local_port: int) -> Behaviour:
         """Say what is known; `local_port` is the number of the shared port on this machine, 0 if unknown."""
         mapping = filtering = Dependence.UNKNOWN
-        if self.address is not None and self.second is not None:
-            same = self.address == self.second
+        if len(self.two) == 2:
+            same = self.two[Step.ONE] == self.two[Step.OTHER]
             mapping = Dependence.ENDPOINT_INDEPENDENT if same else Dependence.ADDRESS_AND_PORT_DEPENDENT
         if self.other_port and Step.FILTER in self._results:
             lets_in = self._results[Step.FILTER]
@@ -139,9 +149,12 @@ class Survey:
         )
 
     def _ask(self, step: Step, now: float) -> None:
+        if step is Step.ONE:
+            self._port += 1
         query = Query(
-            carrier=self.carrier, from_other=step is Step.FILTER, to_other=step is Step.OTHER, to_self=step is Step.SELF
-        )
+            carrier=self.carrier, port=self._port if step in (Step.ONE, Step.OTHER) else 0,
+            from_other=step is Step.FILTER, to_other=step is Step.OTHER, to_self=step is Step.SELF,
+        )  # fmt: skip
         self._asked[step] = Asked(query, now)
 
     def _conclude(self, step: Step, asked: Asked) -> bool:
@@ -157,7 +170,9 @@ def _step(query: Query) -> Step:
         return Step.SELF
     if query.from_other:
         return Step.FILTER
-    return Step.OTHER if query.to_other else Step.PLAIN
+    if query.to_other:
+        return Step.OTHER
+    return Step.ONE if query.port else Step.PLAIN
 
 
 def _answer(value: bool | None) -> Answer:
