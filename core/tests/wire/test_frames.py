@@ -50,6 +50,7 @@ PEERS = st.builds(
     st.binary(min_size=32, max_size=32),
     st.text(min_size=1, max_size=10).filter(valid_name),
     st.lists(INTERFACES, max_size=2).map(tuple),
+    st.none() | MTUS,
 )
 
 ENDPOINTS = st.tuples(

@@ -197,7 +197,7 @@ FRAMES: dict[str, Any] = {
         hub_addresses=(ip_interface("10.0.0.1/24"),),
         isolated=True,
     ),
-    "peers": Peers((PeerEntry(b"\x88" * 32, "node2", (ip_interface("10.0.0.3/24"),)),)),
+    "peers": Peers((PeerEntry(b"\x88" * 32, "node2", (ip_interface("10.0.0.3/24"),), 1400),)),
     "routes": Routes((ip_network("192.168.0.0/16"),)),
     "deny": Deny(DenyCode.ADDRESS_TAKEN, "10.0.0.2 is node2's"),
     "bye": Bye(ByeCode.STOPPED),

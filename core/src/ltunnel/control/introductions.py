@@ -91,7 +91,9 @@ class Introductions:
         if peer is None:
             return None
         there = session is not None and session.in_use
-        return PeerEntry(key, peer.name, tuple(map(self._interface, sorted(peer.hosts))) if there else ())
+        if not there:
+            return PeerEntry(key, peer.name)
+        return PeerEntry(key, peer.name, tuple(map(self._interface, sorted(peer.hosts))), peer.mtu)
 
     def _interface(self, host: bytes) -> IPv4Interface | IPv6Interface:
         address = ip_address(host)

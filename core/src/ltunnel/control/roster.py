@@ -124,6 +124,7 @@ class Roster:
             self._by_key[entry.key] = self._by_name[node_name(entry.key)] = neighbour
         neighbour.present = neighbour.named = True
         peer = neighbour.peer
+        peer.limit = self._ctx.settings.mtu if entry.mtu is None else min(entry.mtu, self._ctx.settings.mtu)
         hosts = self._hosts(entry)
         if self._ctx.peers.get(peer.key) is peer and (peer.name, peer.hosts) == (entry.name, hosts):
             return []

@@ -84,7 +84,7 @@ class Ways:
         table = self._tables.get(peer.key)
         if table is None:
             path = Path(self._ctx.relay, node_name(peer.key))
-            table = self._tables[peer.key] = WayTable(session, peer, path, self._relay_mtu, now)
+            table = self._tables[peer.key] = WayTable(session, peer, path, self._relay_mtu(peer), now)
         table.session = session
         self._relay(table, now)
         if table.current is not table.relay:
@@ -319,17 +319,17 @@ class Ways:
     def _of(self, session: Session) -> WayTable | None:
         return None if session.peer is None else self._tables.get(session.peer.key)
 
-    @property
-    def _relay_mtu(self) -> int:
+    def _relay_mtu(self, peer: Peer) -> int:
         hub = self._hub.peer
-        return (self._ctx.settings.mtu if hub is None else hub.mtu) - DATA_OVERHEAD - RELAY_TRAILER
+        return (peer.limit if hub is None else min(hub.mtu, peer.limit)) - DATA_OVERHEAD - RELAY_TRAILER
 
     def _relay(self, table: WayTable, now: float) -> None:
         """Let the path through the hub be as the hub's session is."""
         way = table.relay
         way.move(WayStep.RESTORED if self._hub.in_use else WayStep.LOST, now)
-        if way.mtu.ceiling != self._relay_mtu:
-            way.mtu = PathMtu(self._relay_mtu, assumed=True)
+        mtu = self._relay_mtu(table.peer)
+        if way.mtu.ceiling != mtu:
+            way.mtu = PathMtu(mtu, assumed=True)
 
     def _found(self, table: WayTable, transport: int, flow: Flow, size: int, now: float) -> Way | None:
         """Add the path that the peer's datagrams came by; None if there are too many, or it is the hub's."""
@@ -337,16 +337,14 @@ class Ways:
         if (hub is not None and (hub.transport, hub.flow) == (transport, flow)) or not self._make_room(table):
             return None
         budget = AMPLIFICATION * size
-        return table.add(
-            Path(transport, flow, budget), self._class_of(transport, flow), self._ctx.settings.mtu, now
-        )  # fmt: skip
+        return table.add(Path(transport, flow, budget), self._class_of(transport, flow), table.peer.limit, now)
 
     def _proved(self, table: WayTable, sent: AskSent, now: float) -> Way:
         """Add the path over which a probe of discovery was answered, or take note that it is there."""
         way = table.ways.get(sent.place)
         if way is None:
             self._make_room(table)
-            way = table.add(Path(*sent.place), sent.ask.path_class, self._ctx.settings.mtu, now)
+            way = table.add(Path(*sent.place), sent.ask.path_class, table.peer.limit, now)
         way.path_class = min(way.path_class, sent.ask.path_class)
         self._probing.proved(table, way, now - sent.when, now)
         return way

@@ -93,8 +93,10 @@ class Stats:
 class Peer:
     """The far end of sessions, identified by its static public key (32 bytes)."""
 
-    __slots__ = ("epoch", "fec", "hosts", "is_hub", "key", "last_handshake", "last_rx", "last_tx", "mtu", "name",
-                 "networks", "path", "quality", "rtt", "stats", "unanswered_since")  # fmt: skip
+    __slots__ = (
+        "epoch", "fec", "hosts", "is_hub", "key", "last_handshake", "last_rx", "last_tx", "limit", "mtu", "name",
+        "networks", "path", "quality", "rtt", "stats", "unanswered_since",
+    )  # fmt: skip
 
     def __init__(self, key: bytes, name: str = "", *, is_hub: bool = False) -> None:
         self.key = key
@@ -108,8 +110,10 @@ class Peer:
         self.epoch: Epoch | None = None
         """The epoch to seal with."""
         self.path: Path | None = None
+        self.limit = DEFAULT_MTU
+        """Largest inner packet that another node takes, as the hub says."""
         self.mtu = DEFAULT_MTU
-        """Largest inner packet that the peer takes."""
+        """Largest inner packet to send to the peer: it takes that, and so does the path."""
         self.last_rx = -1.0
         """When something of this peer last authenticated (monotonic seconds)."""
         self.last_tx = -1.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -207,13 +208,14 @@ class SimNode:
         return descriptor.create(options, [port], context), port
 
     def _open_other_port(self, node: Node) -> None:
-        """Open a hub's second UDP port, as the runtime does."""
+        """Open a hub's second UDP port, as the runtime does: it goes without if that is in use."""
         assert self.context.listen is not None
         host, number = self.context.listen
         for index, descriptor in enumerate(self.world.transports.values()):
             if descriptor.direct is Carrier.UDP:
-                transport, port = self._open_more(index, replace(self.context, listen=(host, number + 1)))
-                self.ports[node.add_other_port(index, transport, number + 1)] = [port]
+                with contextlib.suppress(OSError):
+                    transport, port = self._open_more(index, replace(self.context, listen=(host, number + 1)))
+                    self.ports[node.add_other_port(index, transport, number + 1)] = [port]
 
     def _carry_out(self, node: Node, order: PortOrder) -> None:
         """Open or close ports on demand."""

@@ -154,6 +154,19 @@ class World:
         """Whether every program that runs is connected."""
         return all(node.state == "up" for node in self.nodes if node.node is not None)
 
+    def meet(self, one: SimNode, other: SimNode, *, timeout: float = 10.0) -> bool:
+        """Let two nodes begin a session with each other, through the hub; False if that takes too long.
+
+        Their devices forget what they have seen of it.
+        """
+        end = self.now + timeout
+        while self.ping(one, other, timeout=0.5) is None or self.ping(other, one, timeout=0.5) is None:
+            if self.now >= end:
+                return False
+        one.tun.clear()
+        other.tun.clear()
+        return True
+
     def ping(self, source: SimNode, destination: SimNode, *, timeout: float = 2.0, version: int = 4, size: int = 56
              ) -> float | None:  # fmt: skip
         """Ping through the tunnel; return the round-trip time in seconds, or None."""

@@ -6,7 +6,7 @@
     PROBE        token 8 | zero n      a PING that does not move the session to where it came from
     REPORT       expected 8 | accepted 8 | gaps 4
     WELCOME      NAME 1 (the hub's), MTU 1, ADDRESS 0-8 (granted), NETWORK 0-24 (the tunnel's), HUB_ADDRESS 0-8, FLAGS 1
-    PEERS        PEER 0-16, each: KEY 1, NAME 1, ADDRESS 0-8
+    PEERS        PEER 0-16, each: KEY 1, NAME 1, ADDRESS 0-8, MTU 0-1
     ROUTES       NETWORK 0-24
     DENY, BYE    CODE 1, TEXT 0-1
     OBSERVE, OBSERVED, PUNCH   see `ltunnel.wire.observe`, `ltunnel.wire.punch`
@@ -49,6 +49,7 @@ _PEER: tlv.Fields = {
     Field.KEY: fields.ONE_KEY,
     Field.NAME: fields.ONE_NAME,
     Field.ADDRESS: fields.ADDRESSES,
+    Field.MTU: fields.ONE_MTU._replace(least=0),
 }
 _ROUTES: tlv.Fields = {Field.NETWORK: fields.NETWORKS}
 _REASON: tlv.Fields = {Field.CODE: Bounds(1, 1, 1, 1), Field.TEXT: Bounds(0, 1, 0, fields.TEXT_LIMIT)}
@@ -198,6 +199,8 @@ class PeerEntry:
     key: bytes
     name: str
     addresses: tuple[Interface, ...] = ()
+    mtu: int | None = None
+    """Largest inner packet that it takes, if that is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,13 +222,15 @@ class Peers:
 
 def _pack_peer(peer: PeerEntry) -> bytes:
     entries: list[Entry] = [(Field.KEY, peer.key), fields.name_entry(peer.name)]
-    return tlv.encode(entries + fields.interface_entries(Field.ADDRESS, peer.addresses), _PEER)
+    entries += fields.interface_entries(Field.ADDRESS, peer.addresses)
+    return tlv.encode(entries if peer.mtu is None else [*entries, fields.mtu_entry(peer.mtu)], _PEER)
 
 
 def _parse_peer(value: bytes) -> PeerEntry:
     values = tlv.decode(value, _PEER)
     addresses = fields.read_interfaces(values[Field.ADDRESS])
-    return PeerEntry(values[Field.KEY][0], fields.read_name(values[Field.NAME]), addresses)
+    mtu = fields.read_mtu(values[Field.MTU]) if values[Field.MTU] else None
+    return PeerEntry(values[Field.KEY][0], fields.read_name(values[Field.NAME]), addresses, mtu)
 
 
 @dataclass(frozen=True, slots=True)
