@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from ipaddress import ip_address
 
+from ltunnel.config.direct import discovery_plugin, routing_plugin
 from ltunnel.config.fec import fec_plugin
 from ltunnel.config.model import Config
 from ltunnel.constants import BUNDLE_ENTRY, DATA_OVERHEAD, MIN_MTU_IPV4, MIN_MTU_IPV6, ROW_TRAILER, SHARD_TRAILER
@@ -20,10 +21,13 @@ IP_HEADER = {4: 20, 6: 40}
 
 def selection(config: Config, entries: Entries | None = None) -> Selection:
     """Return what a configuration says of plugins, `entries` being those that are installed."""
+    entries = entries or read_entries()
     return Selection(
         transports=config.transport,
         cipher=config.cipher,
-        fec=fec_plugin(config, entries or read_entries()),
+        fec=fec_plugin(config, entries),
+        discovery=discovery_plugin(config, entries),
+        routing=routing_plugin(config, entries),
         disabled=frozenset(config.disable_plugins),
         options=config.plugin_options,
     )
