@@ -258,3 +258,28 @@ def test_the_key_is_pinned_when_it_is_proved(net, trio):
     assert talk(net, a, b)
     assert a.control.pins[pin] == key(b)
     assert [text for text in a.texts("pins") if "key of b is" in text]
+
+
+def test_a_neighbour_that_takes_a_pinned_name_is_left(net, trio):
+    """b comes back as c, which this node knows under another key: the session ends, nothing more is taken from b."""
+    _, a, b = trio
+    a.control._node_side.pins.add(pin_name("hub.example:9000", "test", "c"), bytes(range(32)))
+    assert talk(net, a, b)
+    net.kill(b)  # and is back before anybody has noticed
+    b = net.node("c", "10.0.0.3/24", relay=True, identity=b.settings.identity, flow=b.flow)
+    net.run(1)
+    assert state(a, b) == "refused"
+    assert a.texts("neighbour-left")
+    assert not talk(net, a, b, 3)
+    assert len(a.texts("neighbour-refused")) == 1
+
+
+def test_a_node_that_changes_its_address_is_introduced_anew(net, trio):
+    _, a, b = trio
+    assert talk(net, a, b)
+    net.kill(b)
+    b = net.node("b", "10.0.0.77/24", relay=True, identity=b.settings.identity, flow=b.flow)
+    net.run(1)
+    assert a.fib.lookup(b.settings.addresses[0].packed) is a.peers[key(b)]
+    assert a.fib.lookup(bytes((10, 0, 0, 3))) is None
+    assert talk(net, b, a)

@@ -62,7 +62,7 @@ class HubSide:
         peer = session.peer
         assert peer is not None  # noqa: S101 (a hub's sessions have one from the start)
         ctx.peers[peer.key] = peer
-        was_there = session.in_use
+        was_there, before = session.in_use, (peer.name, peer.hosts, peer.mtu)
         self._describe(peer, binding, proved.claim, joins=not was_there)
         epoch = self._p.acceptance.accept(proved, session, peer, now)
         self._p.epochs.accepted(session, epoch, proved.arrived, now)
@@ -74,6 +74,8 @@ class HubSide:
             peer.path = None
         self._p.paths.move(session, peer, proved.path, now)
         self.greet(session, epoch, now)
+        if not was_there or before != (peer.name, peer.hosts, peer.mtu):
+            self._introductions.joined(session, now)
         if not was_there:
             session.connected = now
             where = ctx.describe(proved.path.transport, proved.path.flow)
@@ -101,7 +103,7 @@ class HubSide:
             hub_addresses=settings.addresses, isolated=settings.client_isolation,
         )  # fmt: skip
         self._p.ctx.send_frame(epoch, peer.path, welcome, now)
-        self._introductions.welcomed(session, now, joins=session.connected is None)
+        self._introductions.welcomed(session, now)
 
     def _decide(self, key: bytes, claim: ConfirmPayload) -> Binding | Denial:
         """Look at everything that does not change the directory first, so that a refused node leaves no binding."""

@@ -29,23 +29,23 @@ class Introductions:
         self._ctx = ctx
         self._news: dict[Session, dict[bytes, int]] = {}  # how often to repeat what about which key
 
-    def welcomed(self, session: Session, now: float, *, joins: bool) -> None:
-        """Tell a node of all others, and if it `joins`, all others of it."""
-        if self._ctx.settings.client_isolation or session.peer is None:
-            return
-        others = [other for other in self._ctx.sessions.values() if other is not session and other.in_use]
-        keys = [other.peer.key for other in others if other.peer is not None]
-        self._send(session, keys, now)
-        self._plan(session, keys, now)
-        if joins:
-            self._spread(others, session.peer.key, now)
+    def welcomed(self, session: Session, now: float) -> None:
+        """Tell a node of all others."""
+        if not self._ctx.settings.client_isolation:
+            keys = [other.peer.key for other in self._others(session) if other.peer is not None]
+            self._send(session, keys, now)
+            self._plan(session, keys, now)
+
+    def joined(self, session: Session, now: float) -> None:
+        """Tell all others of a node that is new, or has changed its name or addresses."""
+        if session.peer is not None and not self._ctx.settings.client_isolation:
+            self._spread(self._others(session), session.peer.key, now)
 
     def left(self, session: Session, now: float) -> None:
         """Tell all others that a node is gone; its session is in no table any more."""
         self._news.pop(session, None)
         if session.peer is not None and not self._ctx.settings.client_isolation:
-            others = [other for other in self._ctx.sessions.values() if other is not session and other.in_use]
-            self._spread(others, session.peer.key, now)
+            self._spread(self._others(session), session.peer.key, now)
 
     def due(self, session: Session, now: float) -> None:
         """INTRODUCE: tell it again."""
@@ -57,6 +57,9 @@ class Introductions:
             self._news[session] = left
             wait = Timer.INTRODUCE.schedule.delay(REPEATS - max(left.values()), self._ctx.random)
             self._ctx.timers.set(Timer.INTRODUCE, session, now + wait)
+
+    def _others(self, session: Session) -> list[Session]:
+        return [other for other in self._ctx.sessions.values() if other is not session and other.in_use]
 
     def _spread(self, others: Iterable[Session], key: bytes, now: float) -> None:
         for other in others:

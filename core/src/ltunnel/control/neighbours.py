@@ -47,6 +47,11 @@ class Neighbours:
         """Take PEERS from the hub."""
         for bare in self._roster.introduce(frame, now):
             self._drop(bare, "the hub has given its addresses to another node", now)
+        for entry in frame.peers:
+            neighbour, session = self._roster.get(entry.key), self._p.ctx.sessions.get(entry.key)
+            if neighbour is not None and neighbour.refused and session is not None:
+                self._p.ctx.send_bye(session, ByeCode.REMOVED, now)
+                self._finish(session, "another key is pinned under the name that it has now", now)
 
     def hub_met(self, now: float, *, anew: bool) -> None:
         """Take note of a WELCOME; after one `anew`, whoever is not introduced again is gone."""

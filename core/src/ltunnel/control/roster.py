@@ -130,14 +130,20 @@ class Roster:
             return []
         peer.name = entry.name
         self._ctx.peers[peer.key] = peer
-        believed = self._believed(neighbour)
+        neighbour.refused = self._pins.conflict(self._pin_name(peer), peer.key)
         bare = self._take_over(hosts, neighbour)
         peer.hosts = hosts
-        if believed:
-            self._ctx.fib.set(peer)
-        else:
-            self._ctx.fib.remove(peer)
+        self._route(neighbour)
+        if neighbour.refused:
+            self._tell_refused(peer)
         return bare
+
+    def _route(self, neighbour: Neighbour) -> None:
+        """Send a node what is for its addresses, unless it is refused."""
+        if neighbour.refused:
+            self._ctx.fib.remove(neighbour.peer)
+        else:
+            self._ctx.fib.set(neighbour.peer)
 
     def _hosts(self, entry: PeerEntry) -> frozenset[bytes]:
         """Return what a node may own: neither this node's addresses nor the hub's."""
@@ -151,7 +157,7 @@ class Roster:
         for other in self:
             if other is not owner and other.peer.hosts & hosts:
                 other.peer.hosts -= hosts
-                self._ctx.fib.set(other.peer)
+                self._route(other)
                 if not other.peer.hosts:
                     other.present = False
                     bare.append(other)
@@ -177,21 +183,18 @@ class Roster:
     def pin_forgotten(self) -> None:
         """Look again at whoever was refused, since a pin was forgotten."""
         for neighbour in self:
-            if neighbour.refused and self._believed(neighbour):
-                self._ctx.fib.set(neighbour.peer)
+            if neighbour.refused and not self._pins.conflict(self._pin_name(neighbour.peer), neighbour.peer.key):
+                neighbour.refused = False
+                self._route(neighbour)
 
-    def _believed(self, neighbour: Neighbour) -> bool:
-        """See whether a node has the key that is pinned under its name, and tell if not."""
-        peer, name = neighbour.peer, self._pin_name(neighbour.peer)
-        neighbour.refused = self._pins.conflict(name, peer.key)
-        if neighbour.refused:
-            self._ctx.emit(
-                "neighbour-refused",
-                f"the hub introduces {peer.name} ({', '.join(words(peer))}) with another key than the one this node "
-                f"knows: somebody may be posing as it. If it was set up anew, run `ltunnel pins forget {name}`",
-                Level.WARNING, name=peer.name, key=peer.key.hex(), known=self._pins.items[name].hex(), pin=name,
-            )  # fmt: skip
-        return not neighbour.refused
+    def _tell_refused(self, peer: Peer) -> None:
+        name = self._pin_name(peer)
+        self._ctx.emit(
+            "neighbour-refused",
+            f"the hub introduces {peer.name} ({', '.join(words(peer))}) with another key than the one this node "
+            f"knows: somebody may be posing as it. If it was set up anew, run `ltunnel pins forget {name}`",
+            Level.WARNING, name=peer.name, key=peer.key.hex(), known=self._pins.items[name].hex(), pin=name,
+        )  # fmt: skip
 
     def _pin_name(self, peer: Peer) -> str:
         settings = self._ctx.settings
