@@ -269,6 +269,15 @@ def test_losses_do_not_end_a_path(direct):
     assert direct.path(direct.a, "203.0.113.3:40000")["loss"] > 0.05
 
 
+def test_what_was_lost_while_a_path_was_dead_says_nothing_about_it_afterwards(direct):
+    direct.net.walls = {("a", "b"), ("b", "a")}
+    direct.talk(20)
+    assert direct.path(direct.a, "203.0.113.3:40000")["loss"] > 0
+    direct.net.walls = set()
+    assert direct.talk(20, until=lambda: direct.kind(direct.a) == "public")
+    assert direct.path(direct.a, "203.0.113.3:40000")["loss"] == 0
+
+
 def test_a_peer_with_another_port_is_followed(direct):
     """Its NAT has forgotten it: its datagrams come from elsewhere, and nothing reaches it where it was."""
     net, (a, b) = direct.net, direct.ends

@@ -4,6 +4,7 @@ A round is a PROBE without padding and, while the path's MTU is searched or watc
 whether the path works; if it does, a lost large one speaks about the MTU.
 
     in use, traffic     every 2 s; the large one every other time, and every time while much is sent
+    of a better kind    every 2 s while there is traffic: why is it not used?
     in use, idle        every `keepalive` seconds, which also keeps mappings in NATs and sessions alive
     another direct one  every `keepalive` seconds
     through the hub     every 30 s while there is traffic over another one, else never: the hub's session is watched
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 from ltunnel.constants import BUNDLE_ENTRY, SHARD_TRAILER
 from ltunnel.control.context import Context
+from ltunnel.control.measure import Measure
 from ltunnel.control.timers import Timer, uniform
 from ltunnel.control.way import CARRIES, Sent, Way, WayState, WayStep
 from ltunnel.control.way_table import WayTable
@@ -100,6 +102,7 @@ class Probing:
     def _works(self, table: WayTable, way: Way, now: float) -> None:
         if way.state not in CARRIES and way is not table.relay:
             way.mtu.forget()  # it may lead another way now
+            way.measure = Measure()
         way.misses = 0
         way.last_pong = now
         way.proved = True
@@ -150,7 +153,7 @@ class Probing:
     def _interval(self, table: WayTable, way: Way, now: float) -> float | None:
         """Return after how many seconds an answered path is asked again; None if not until there is traffic."""
         busy = table.busy(now)
-        if way is table.current and busy:
+        if busy and (way is table.current or way.path_class < table.current.path_class):
             return HEARTBEAT
         if way is table.relay and way is not table.current:
             return RELAY_REFRESH if busy else None
