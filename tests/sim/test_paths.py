@@ -61,7 +61,7 @@ class Finder:
 
     def __init__(self, machine: SimNode, *candidates: tuple[Address, PathClass]) -> None:
         assert machine.node is not None
-        self.ways = machine.node.control._ways  # noqa: SLF001
+        self.ways = machine.node.control._ways
         self.candidates = list(candidates)
         self.sought: list[float] = []
         self.ways.seeker = self
@@ -316,7 +316,7 @@ def test_machines_on_one_lan_talk_over_the_lan(make_world: MakeWorld) -> None:
     host, _, number = outside.rpartition(":")
     finder = Finder(pair.a, ((host, int(number)), PathClass.PUBLIC))
     for machine in (pair.a, pair.b):
-        machine.node.control._ways.networks = [ip_network("192.168.1.0/24")]  # type: ignore[union-attr]  # noqa: SLF001
+        machine.node.control._ways.networks = [ip_network("192.168.1.0/24")]  # type: ignore[union-attr]
     assert world.ping(pair.a, pair.b) is not None
     assert world.run(5, until=lambda: pair.kind(pair.a) == "public")
     finder.candidates.append(((pair.b.host.addresses[0], port(pair.b)), PathClass.LAN))
@@ -335,7 +335,7 @@ def test_equal_private_addresses_behind_different_nats_are_no_lan(make_world: Ma
     double = world.add_node("double", behind=here, addresses=["192.168.1.9"])
     pair = Pair(world, a, b, []).join()
     assert a.node is not None
-    a.node.control._ways.networks = [ip_network("192.168.1.0/24")]  # type: ignore[union-attr]  # noqa: SLF001
+    a.node.control._ways.networks = [ip_network("192.168.1.0/24")]  # type: ignore[union-attr]
     finder = Finder(a, (("192.168.1.9", port(double)), PathClass.LAN), (("192.168.1.9", port(b)), PathClass.LAN))
     pings = Pings(world, a, b, interval=0.2, count=300)
     world.run(61)
