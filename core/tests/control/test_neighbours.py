@@ -6,7 +6,11 @@ import pytest
 
 from ltunnel.control.neighbours import IDLE_TIME, WANTED_TIME
 from ltunnel.control.pins import pin_name
+from ltunnel.keys.mac import seal_time
+from ltunnel.wire.messages import Time, parse
 from ltunnel.wire.types import MessageType
+
+WALL = 1_700_000_000.0
 
 
 def key(host) -> bytes:
@@ -283,3 +287,36 @@ def test_a_node_that_changes_its_address_is_introduced_anew(net, trio):
     assert a.fib.lookup(b.settings.addresses[0].packed) is a.peers[key(b)]
     assert a.fib.lookup(bytes((10, 0, 0, 3))) is None
     assert talk(net, b, a)
+
+
+# -------------------------------------------------------------------- clocks
+
+
+def test_nodes_whose_clocks_are_far_apart_find_together(net):
+    """Either is near enough to the hub's clock, so that neither was told; they are too far from each other."""
+    net.hub()
+    a = net.node("a", "10.0.0.2/24", relay=True, wall=WALL - 170)
+    b = net.node("b", "10.0.0.3/24", relay=True, wall=WALL + 170)
+    net.run(0.5)
+    assert talk(net, a, b, 2)
+    assert [kind for _, who, _, kind, _ in net.log if who == "b" and kind == "TIME"]
+    assert not a.texts("clock"), "nothing is said about this machine's clock on the word of a node"
+    assert a.control._ctx.wall(net.now) == pytest.approx(WALL - 170 - 1000 + net.now)
+
+
+def test_a_node_cannot_set_the_hubs_clock(net, trio):
+    """It answers an INIT of its hub with a TIME: that counts for INITs to this node."""
+    hub, a, b = trio
+    session = hub.control.session_with(key(a))
+    net.cut = lambda source, target, data: data[0] == MessageType.INIT
+    hub.control._rekey(session, net.now)
+    net.drain(hub)
+    init = parse(next(data for _, who, _, kind, data in reversed(net.log) if (who, kind) == ("hub", "INIT")))
+    settings, salt = hub.settings, bytes(16)
+    sealed = seal_time(settings.keys.time, salt, int((WALL + 1e6) * 1e9), init.mac1, settings.new_aead)
+    net.inject(hub, a.flow, Time(init.sender, salt, sealed).pack())
+    assert session.clock_error == pytest.approx(1e6, rel=0.01)
+    assert hub.control._ctx.clock_error == 0.0
+    net.cut = None
+    net.run(130)
+    assert (a.state, b.state) == ("up", "up")
