@@ -160,7 +160,7 @@ def around() -> Iterator[Around]:
 
 def test_whoever_watches_is_asked_at_each_turn(around):
     asked = []
-    around.service.network_watch = SimpleNamespace(check=lambda now: asked.append(now) or now + 5.0)
+    around.service.surroundings = SimpleNamespace(check=lambda now: asked.append(now) or now + 5.0)
     assert around.service.tick(100.0) == 105.0
     assert asked == [100.0]
 

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from ltunnel.control.allowance import Allowance
 from ltunnel.control.candidates import Dial
 from ltunnel.control.context import Context
+from ltunnel.control.flows import endpoint_of
 from ltunnel.control.fresh_ports import FreshPort, FreshPorts
 from ltunnel.control.session import Session
 from ltunnel.control.timers import Timer
@@ -144,10 +145,10 @@ class Discovery:
             direct = peer.path is not None and peer.path.transport != self._ctx.relay
             self._tell(Signal(kind=SignalKind.SEEK, peer=peer.key, direct=direct), now)
 
-    def answered(self, session: Session, transport: int, address: Address, now: float) -> None:
-        """Take note that a probe was answered."""
-        peer = session.peer
-        if peer is None:
+    def answered(self, session: Session, transport: int, flow: Flow, now: float) -> None:
+        """Take note that a direct path has answered."""
+        peer, address = session.peer, endpoint_of(self._ctx.describe(transport, flow))
+        if peer is None or address is None:
             return
         carrier = next((carrier for carrier, index in self._carriers.items() if index == transport), Carrier.UDP)
         number = self._ports.number(transport, peer.key)

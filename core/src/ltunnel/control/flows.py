@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
-from ltunnel.plugin import Flow
+from ltunnel.plugin import Address, Flow
 
 Describe = Callable[[int, Flow], str]
 """(transport, flow) -> its name, as `Transport.describe` gives it."""
@@ -31,6 +31,14 @@ def address_of(name: str) -> IPv4Address | IPv6Address | None:
         return None
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
     return mapped or address
+
+
+def endpoint_of(name: str) -> Address | None:
+    """Return address and port of a flow's name, the IPv4 one if it is mapped; None for names of another kind."""
+    ip, port = address_of(name), name.rpartition(":")[2]
+    if ip is None or not port.isdecimal() or not 0 < int(port[:6]) <= 0xFFFF:
+        return None
+    return str(ip), int(port)
 
 
 def limit_group(name: str) -> str:

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from ltunnel.control.context import Context
-from ltunnel.control.flows import address_of, limit_group
+from ltunnel.control.flows import address_of, endpoint_of, limit_group
 from ltunnel.control.limits import Buckets
 from ltunnel.control.paths import Paths
 from ltunnel.control.session import Session
@@ -79,8 +79,8 @@ class Punching:
         """Say where an OBSERVE came from, and have a host prove itself that has not."""
         ctx = self._ctx
         name = ctx.describe(transport, flow)
-        host, port = address_of(name), name.rpartition(":")[2]
-        if host is None or not port.isdecimal() or not self._observes.take(epoch.peer.key, now):
+        seen = endpoint_of(name)
+        if seen is None or not self._observes.take(epoch.peer.key, now):
             epoch.peer.stats.drop(Drop.LIMITED)
             return
         other = self.other
@@ -90,9 +90,8 @@ class Punching:
                 return
             back = other.first if transport == other.second else other.second
         number = 0 if other is None or transport not in (other.first, other.second) else other.number
-        answer = Observed(frame.token, frame.from_other, number, (str(host), int(port)))
-        ctx.send_frame(epoch, Path(back, flow), answer, now)
-        if host not in self._hosts(session, now):
+        ctx.send_frame(epoch, Path(back, flow), Observed(frame.token, frame.from_other, number, seen), now)
+        if address_of(name) not in self._hosts(session, now):
             self._paths.probed(session, epoch, Path(transport, flow), now)
 
     # ---------------------------------------------------------------- PUNCH

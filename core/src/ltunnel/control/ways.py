@@ -48,8 +48,8 @@ class Seeker(Protocol):
     def seek(self, session: Session, now: float) -> None:
         """Look for a path to a neighbour, or for a better one."""
 
-    def answered(self, session: Session, transport: int, address: Address, now: float) -> None:
-        """Take note that a probe which was asked for with `Ways.probe` was answered."""
+    def answered(self, session: Session, transport: int, flow: Flow, now: float) -> None:
+        """Take note that a direct path has answered, whoever found it, and may be of use now."""
 
     def relay_changed(self, now: float) -> None:
         """Take note that the session with the hub has begun or ended."""
@@ -218,15 +218,16 @@ class Ways:
             sent = self._asking.answered(table, pong.token, (transport, flow))
             if sent is None:
                 return False
-            way = self._proved(table, sent, now)
-            if self.seeker is not None:
-                self.seeker.answered(session, transport, sent.ask.address, now)
+            way, anew = self._proved(table, sent, now), True
         else:
             before = way.state, way.mtu.size
             if not self._probing.answered(table, way, pong.token, now):
                 return False
             if before == (way.state, way.mtu.size):
                 return True
+            anew = before[0] is not way.state
+        if anew and way.direct and self.seeker is not None:
+            self.seeker.answered(session, transport, flow, now)
         self._after(table, way, now)
         return True
 

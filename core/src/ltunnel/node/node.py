@@ -30,6 +30,7 @@ from ltunnel.data.sending import usable_epoch
 from ltunnel.data.virtio import TunPort
 from ltunnel.data.waiting import Waiting
 from ltunnel.node.fec import REPORT_AT, NodeFec
+from ltunnel.node.nat import nat
 from ltunnel.node.ports import NodePorts, OpenOrder, PortOrder
 from ltunnel.node.status import status
 from ltunnel.plugin import Address, Carrier, Flow, LocalAddress, Port, RoutingPolicy, Transport
@@ -87,7 +88,7 @@ class Node:
         )  # fmt: skip
         delivery = Delivery(
             tun, self._outbound, local, refusals, stats,
-            forwards=settings.role is Role.HUB, isolated=settings.client_isolation,
+            hub=settings.role is Role.HUB,
         )  # fmt: skip
         self._reporter = Reporter(self.control.sessions, REPORT_AT if self.fec else LEAST)
         shards = self.fec.listen(delivery, self.control.sessions) if self.fec else None
@@ -207,6 +208,10 @@ class Node:
             answer["fec"] = self.fec.status()
             self.fec.describe(list(self.control.peers.values()), answer["peers"])
         return answer
+
+    def nat(self, now: float) -> dict[str, Any]:
+        """Describe the NAT in front of this machine; the shape of ``ltunnel nat --json`` but for the runtime's part."""
+        return nat(self.control, now)
 
     def _send_messages(self, now: float) -> None:
         """Open and close flows and ports for the control side, and send its datagrams; then what waited for that."""

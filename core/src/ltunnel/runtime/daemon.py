@@ -12,28 +12,40 @@ from contextlib import ExitStack, closing
 from functools import partial
 from typing import Any
 
-from ltunnel.config import Config, control_settings, fec_settings, load_stack, network_keys
+from ltunnel.config import (
+    Config,
+    control_settings,
+    discovering,
+    fec_settings,
+    load_stack,
+    missing,
+    network_keys,
+    port_mapper,
+    routing_policy,
+)
 from ltunnel.control import Control
+from ltunnel.control.discovery import Discovering
 from ltunnel.control.events import Event, Level
 from ltunnel.control.settings import ControlSettings
 from ltunnel.errors import HostError
 from ltunnel.node import Node
-from ltunnel.plugin import Address, Carrier, TransportContext, TransportDescriptor
-from ltunnel.registry import Part
+from ltunnel.plugin import Address, Carrier, PortMapper, RoutingPolicy, TransportContext, TransportDescriptor
+from ltunnel.registry import Part, Stack
 from ltunnel.runtime.control_socket import ControlSocket
 from ltunnel.runtime.folders import run_folder, state_folder
 from ltunnel.runtime.fresh_ports import FreshPorts
 from ltunnel.runtime.host_changes import HostChanges
 from ltunnel.runtime.hub_address import HubAddress, wait_for_address
-from ltunnel.runtime.link import link_mtu, source_address
+from ltunnel.runtime.link import link_mtu
 from ltunnel.runtime.log import Log, make_log
 from ltunnel.runtime.loop import Loop, signals
 from ltunnel.runtime.netlink import configure_tun
-from ltunnel.runtime.network_watch import NetworkWatch
+from ltunnel.runtime.port_mapping import PortMapping
 from ltunnel.runtime.resolve import ResolveError, is_numeric
 from ltunnel.runtime.service import Service
 from ltunnel.runtime.state import State
-from ltunnel.runtime.transports import Opened, open_transports
+from ltunnel.runtime.surroundings import Surroundings
+from ltunnel.runtime.transports import Opened, open_transports, set_up
 from ltunnel.runtime.tun import open_tun
 
 _BYTES_PER_PACKET = 24_576
@@ -64,6 +76,9 @@ def _assemble(config: Config, log: Log, stack: ExitStack) -> Service | None:
     for notice in config.notices():
         log(Event(name="notice", text=notice, level=Level.WARNING))
     plugins = load_stack(config)
+    lacking = missing(config, plugins)
+    if lacking is not None:
+        log(Event(name="notice", text=lacking, level=Level.WARNING))
     fec = fec_settings(config, plugins)
     keys = network_keys(config)
     state = State(state_folder())
@@ -90,13 +105,15 @@ def _assemble(config: Config, log: Log, stack: ExitStack) -> Service | None:
     )
 
     remote_name = "" if config.remote_addr is None else config.remote_addr.host
-    context = TransportContext(listen=listen, remote=_widest(addresses), remote_name=remote_name)
+    local_port = 0 if config.is_hub or not config.p2p_enabled else config.p2p_port
+    context = TransportContext(listen=listen, remote=_widest(addresses), remote_name=remote_name, local_port=local_port)
     receive_buffer = config.recv_queue_size * _BYTES_PER_PACKET
     opened, loud = open_transports(plugins.transports, context, changes, stack, receive_buffer=receive_buffer)
     tun = open_tun(config.tun_name)
     stack.callback(tun.close)
     clashes = configure_tun(tun.name, mtu=settings.mtu, queue=config.send_queue_size, addresses=settings.addresses)
 
+    agent, mapper, policy = _direct_paths(plugins, [name for name, _, _ in opened])
     now = time.monotonic()
     node = Node(
         settings,
@@ -108,6 +125,8 @@ def _assemble(config: Config, log: Log, stack: ExitStack) -> Service | None:
         bindings=bindings,
         pins=pins,
         fec=fec,
+        routing=policy,
+        discovery=agent,
     )
     service = Service(
         node,
@@ -133,10 +152,39 @@ def _assemble(config: Config, log: Log, stack: ExitStack) -> Service | None:
         service.hub_address = HubAddress(loop, host, port, addresses, use=node.set_hub, log=log, takes_ipv6=both)
         stack.callback(service.hub_address.close)
     if remote is not None:
-        service.network_watch = NetworkWatch(loop, lambda: source_address(remote), node.network_changed)
-        stack.callback(service.network_watch.close)
+        shared = _shared_ports(plugins, opened)
+        service.surroundings = Surroundings(loop, node, shared, remote, tun.name, moved=service.network_changed)
+        stack.callback(service.surroundings.close)
+        if mapper is not None and shared:
+            service.port_mapping = PortMapping(loop, mapper, shared, service.take_mapping)
+            stack.callback(service.port_mapping.close)
     control_socket.serve(service.answer)
     return service
+
+
+def _direct_paths(
+    plugins: Stack, opened: Sequence[str]
+) -> tuple[Discovering | None, PortMapper | None, RoutingPolicy | None]:
+    """Make what finds direct paths, what asks routers for ports, and what chooses among paths."""
+    agent = mapper = policy = None
+    if plugins.discovery is not None:
+        with set_up(plugins.discovery.name):
+            agent, mapper = discovering(plugins, opened), port_mapper(plugins)
+    if plugins.routing is not None:
+        with set_up(plugins.routing.name):
+            policy = routing_policy(plugins)
+    return agent, mapper, policy
+
+
+def _shared_ports(plugins: Stack, opened: Sequence[Opened]) -> dict[Carrier, int]:
+    """Return the numbers of the ports that all direct paths of a carrier may share."""
+    direct = {part.name: part.descriptor.direct for part in plugins.transports}
+    found: dict[Carrier, int] = {}
+    for name, _, ports in opened:
+        carrier = direct[name]
+        if carrier is not None and ports[0].local[1]:
+            found.setdefault(carrier, int(ports[0].local[1]))
+    return found
 
 
 def _open_other_port(
