@@ -144,7 +144,7 @@ class End:
         self.outbound = Outbound(
             self.tun, self.fib, self.transports, local, refusals, self.stats, mtu, self.sender, self.waiting
         )
-        delivery = Delivery(self.tun, self.outbound, local, refusals, self.stats, forwards=hub, isolated=isolated)
+        delivery = Delivery(self.tun, self.outbound, local, refusals, self.stats, hub=hub)
         self.reporter = Reporter(self.control.sessions)
         self.shards = ShardReceiver(fec[0], delivery, self.control.sessions) if fec else None
         parts = self.transports, self.control, delivery, self.reporter, self.stats, self.shards, self.sender
@@ -254,13 +254,13 @@ class Net:
             peer.quality.report(1, 1000, 1000, NOW)
 
     @staticmethod
-    def star(*, isolated: bool = False, mtus: Sequence[int] = (1400, 1400, 1400)) -> tuple[End, End, End]:
-        """A hub (10.0.0.1) and two nodes (10.0.0.2, 10.0.0.3)."""
-        hub = End(("10.0.0.1/24", "fd00::1/64"), "192.0.2.1", mtu=mtus[0], hub=True, isolated=isolated)
+    def star() -> tuple[End, End, End]:
+        """A hub (10.0.0.1) and two nodes (10.0.0.2, 10.0.0.3); the nodes send everything to the hub."""
+        hub = End(("10.0.0.1/24", "fd00::1/64"), "192.0.2.1", mtu=1400, hub=True, isolated=False)
         nodes = []
         for number in (2, 3):
             addresses = (f"10.0.0.{number}/24", f"fd00::{number}/64")
-            node = End(addresses, f"192.0.2.{number}", mtu=mtus[number - 1], hub=False, isolated=False)
+            node = End(addresses, f"192.0.2.{number}", mtu=1400, hub=False, isolated=False)
             connect(node, hub, number, right_is_hub=True)
             nodes.append(node)
         return hub, nodes[0], nodes[1]

@@ -1,4 +1,4 @@
-"""Out: packets from the TUN device, or from a peer that a hub forwards for, to sealed datagrams of their next hop.
+"""Out: packets from the TUN device to sealed datagrams of their next hop.
 
     TUN.read ─► next hop ─┬─ super-packet ─► rows ────────┐
                           └─ packet ─► staging ─► bundles ┴─► seal ─► transport.send, one call per batch
@@ -136,10 +136,10 @@ class Outbound:
         except KeyError:
             return self._fib.lookup(address)
 
-    # ---------------------------------------------------------------- from a peer on a hub, or after a wait
+    # ---------------------------------------------------------------- from elsewhere
 
     def forward(self, parts: Sequence[Buffer | bytes | bytearray], peer: Peer, now: float) -> None:
-        """Send a packet that came from another peer or had to wait, as given to `TunPort.write`; `flush` follows."""
+        """Send a packet that had to wait, or an ICMP error, given as to `TunPort.write`; `flush` follows."""
         staging = self._transit
         if staging.pos >= CAPACITY:
             self._flush(staging, now)

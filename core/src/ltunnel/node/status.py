@@ -65,6 +65,8 @@ def _peer(
         "tx_bytes": peer.stats.tx_bytes,
         "rx_packets": peer.stats.rx_packets,
         "tx_packets": peer.stats.tx_packets,
+        "relayed_bytes": peer.stats.relayed_bytes,
+        "relayed_datagrams": peer.stats.relayed_datagrams,
         "drops": _drops(peer.stats.drops),
     }
 
