@@ -8,7 +8,7 @@ from ltunnel.control.measure import FEWEST, WINDOW, Measure
 from ltunnel.control.path_mtu import PathMtu
 from ltunnel.control.session import Session
 from ltunnel.control.way import CARRIES, TRANSITIONS, Way, WayState, WayStep, diagram
-from ltunnel.control.way_table import BULK, BUSY, WayTable
+from ltunnel.control.way_table import BULK, BULK_TIME, BUSY, WayTable
 from ltunnel.plugin import PathClass
 from ltunnel.session import Path, Peer
 
@@ -124,14 +124,15 @@ def test_traffic_is_what_is_seen_once_a_second():
     peer.stats.rx_packets += 1
     table.look(110.0)
     assert table.busy(110.0)
-    assert not table.bulk
+    assert not table.bulk(110.0)
     table.look(111.0)
     assert table.last_traffic == 110.0, "nothing more has passed"
     peer.stats.tx_bytes += BULK
     table.look(112.0)
-    assert table.bulk
+    assert table.bulk(112.0)
     table.look(113.0)
-    assert not table.bulk
+    assert table.bulk(113.0), "if it vanishes little more is sent, so it is remembered"
+    assert not table.bulk(112.0 + BULK_TIME)
 
 
 def test_paths_have_numbers_that_are_not_used_again():

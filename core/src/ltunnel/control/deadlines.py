@@ -61,8 +61,11 @@ class Deadlines:
                 self._p.liveness.keepalive_due(session, now)
             case Timer.WATCH:
                 self._p.liveness.watch_due(session, now)
+                self._p.sounding.look(session, now)
                 if self._p.epochs.worn(session):
                     self.rekey(session, now)
+            case Timer.SOUND:
+                self._p.sounding.due(session, now)
             case Timer.PROBE:
                 if self._p.liveness.probe_due(session, now):
                     self.rekey(session, now)

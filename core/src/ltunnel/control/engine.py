@@ -36,6 +36,7 @@ from ltunnel.control.roster import Roster
 from ltunnel.control.session import Session
 from ltunnel.control.settings import ControlSettings, Random, Role
 from ltunnel.control.side import Parts
+from ltunnel.control.sounding import Sounding
 from ltunnel.control.states import State, Step
 from ltunnel.control.timers import Timer
 from ltunnel.control.way_table import Ask
@@ -85,7 +86,8 @@ class Control:
         epochs = Epochs(ctx)
         liveness = Liveness(ctx)
         self._p = Parts(
-            ctx, epochs, liveness, Paths(ctx, liveness), Initiation(ctx, epochs), Acceptance(ctx, epochs, now)
+            ctx, epochs, liveness, Paths(ctx, liveness), Initiation(ctx, epochs), Acceptance(ctx, epochs, now),
+            Sounding(ctx),
         )  # fmt: skip
         self._stopped = False
         self._hub_side = HubSide(self._p, bindings) if settings.role is Role.HUB else None

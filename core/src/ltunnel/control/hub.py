@@ -62,7 +62,7 @@ class HubSide:
         peer = session.peer
         assert peer is not None  # noqa: S101 (a hub's sessions have one from the start)
         ctx.peers[peer.key] = peer
-        was_there, before = session.in_use, (peer.name, peer.hosts, peer.mtu)
+        was_there, before = session.in_use, (peer.name, peer.hosts, peer.limit)
         self._describe(peer, binding, proved.claim, joins=not was_there)
         epoch = self._p.acceptance.accept(proved, session, peer, now)
         self._p.epochs.accepted(session, epoch, proved.arrived, now)
@@ -73,8 +73,9 @@ class HubSide:
         if not was_there:
             peer.path = None
         self._p.paths.move(session, peer, proved.path, now)
+        self._p.sounding.begin(session, peer.limit)
         self.greet(session, epoch, now)
-        if not was_there or before != (peer.name, peer.hosts, peer.mtu):
+        if not was_there or before != (peer.name, peer.hosts, peer.limit):
             self._introductions.joined(session, now)
         if not was_there:
             session.connected = now
@@ -130,7 +131,7 @@ class HubSide:
     def _describe(self, peer: Peer, binding: Binding, claim: ConfirmPayload, *, joins: bool) -> None:
         """Write into the peer what the directory and its claim say, and route to it. `joins`: tell what is odd."""
         peer.name = binding.name
-        peer.mtu = claim.mtu
+        peer.limit = claim.mtu
         peer.hosts = frozenset(address.packed for address in binding.addresses)
         peer.networks = tuple(network for network in claim.routes if self._accept_route(peer, network, tell=joins))
         self._p.ctx.fib.set(peer)
@@ -216,7 +217,9 @@ class HubSide:
             self._p.paths.follow(session, epoch, transport, flow, size, now)
 
     def pong(self, session: Session, peer: Peer, pong: Pong, transport: int, flow: Flow, now: float) -> None:
-        """Take a PONG: all that a hub asks goes through `Liveness`."""
+        """Take a PONG: all that a hub asks goes through `Liveness`, but for what tries the MTU."""
+        if self._p.sounding.pong(session, pong.token, transport, flow, now):
+            return
         sent = self._p.liveness.pong(session, peer, pong, transport, flow, now)
         if sent is not None:
             self._p.paths.proved(session, peer, sent, now)
@@ -271,6 +274,7 @@ class HubSide:
             return
         self._p.initiation.stop(session)
         self._p.liveness.end(session)
+        self._p.sounding.end(session)
         self._p.epochs.clear(session)
         self._p.ctx.fib.remove(peer)
         peer.networks = ()

@@ -96,7 +96,7 @@ class Introductions:
         there = session is not None and session.in_use
         if not there:
             return PeerEntry(key, peer.name)
-        return PeerEntry(key, peer.name, tuple(map(self._interface, sorted(peer.hosts))), peer.mtu)
+        return PeerEntry(key, peer.name, tuple(map(self._interface, sorted(peer.hosts))), peer.limit)
 
     def _interface(self, host: bytes) -> IPv4Interface | IPv6Interface:
         address = ip_address(host)

@@ -171,7 +171,7 @@ class NodeSide:
         if not session.in_use:
             return
         peer.name = welcome.name
-        peer.mtu = welcome.mtu
+        self._p.sounding.begin(session, welcome.mtu)
         peer.hosts = frozenset(interface.ip.packed for interface in welcome.hub_addresses)
         ctx.fib.set(peer)
         if self._neighbours is not None:
@@ -239,6 +239,8 @@ class NodeSide:
 
     def pong(self, session: Session, peer: Peer, pong: Pong, transport: int, flow: Flow, now: float) -> None:
         """Take a PONG: from the path in use, or from a candidate."""
+        if self._p.sounding.pong(session, pong.token, transport, flow, now):
+            return
         sent = self._p.liveness.pong(session, peer, pong, transport, flow, now)
         if sent is not None:
             self._p.paths.proved(session, peer, sent, now)
@@ -310,6 +312,7 @@ class NodeSide:
         """Drop everything that belongs to a connection."""
         self._p.initiation.stop(session)
         self._p.liveness.end(session)
+        self._p.sounding.end(session)
         self._p.epochs.clear(session)
         self._p.ctx.timers.cancel_all(session)
         self.choice.end()

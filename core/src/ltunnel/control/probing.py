@@ -17,6 +17,7 @@ from __future__ import annotations
 from ltunnel.constants import BUNDLE_ENTRY, SHARD_TRAILER
 from ltunnel.control.context import Context
 from ltunnel.control.measure import Measure
+from ltunnel.control.settings import ControlSettings
 from ltunnel.control.timers import Timer, uniform
 from ltunnel.control.way import CARRIES, Sent, Way, WayState, WayStep
 from ltunnel.control.way_table import WayTable
@@ -40,15 +41,22 @@ JITTER = 0.1
 _SENT_LIMIT = 16
 
 
+def padding(settings: ControlSettings) -> int:
+    """Return by how much more than an inner packet's size a PROBE is padded, so that its datagram is as large.
+
+    A packet travels in a bundle, with its entry, and that in a shard, if there is error correction.
+    """
+    shards = any(part.startswith("fec=") for part in settings.stack)
+    return BUNDLE_ENTRY + (SHARD_TRAILER if shards else 0) - TOKEN_SIZE - 1
+
+
 class Probing:
     """Sends rounds and judges them. The states themselves move in `Way.move`."""
 
-    __slots__ = ("_ctx", "_extra")
+    __slots__ = ("_ctx",)
 
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
-        shards = any(part.startswith("fec=") for part in ctx.settings.stack)
-        self._extra = BUNDLE_ENTRY + (SHARD_TRAILER if shards else 0) - TOKEN_SIZE - 1
 
     def begin(self, table: WayTable, way: Way, now: float) -> None:
         """Send a round."""
@@ -130,7 +138,9 @@ class Probing:
         """Send a probe and return its token; None if keys or budget do not allow it."""
         ctx, epoch = self._ctx, way.peer.epoch
         token = ctx.random(TOKEN_SIZE)
-        if epoch is None or not ctx.send_frame(epoch, way.path, Probe(token, size and size + self._extra), now):
+        if epoch is None or not ctx.send_frame(
+            epoch, way.path, Probe(token, size and size + padding(ctx.settings)), now
+        ):
             return None
         if len(way.sent) >= _SENT_LIMIT:
             del way.sent[next(iter(way.sent))]
@@ -144,7 +154,7 @@ class Probing:
         wanted = way.mtu.wanted(now)
         if wanted is not None:
             return wanted
-        watched = way is table.current and table.busy(now) and (table.bulk or way.rounds % 2 == 0)
+        watched = way is table.current and table.busy(now) and (table.bulk(now) or way.rounds % 2 == 0)
         return way.mtu.size if watched or way.mtu.in_doubt else None
 
     def _patience(self, way: Way) -> float:

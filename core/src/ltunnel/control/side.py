@@ -14,6 +14,7 @@ from ltunnel.control.initiation import Initiation, Met
 from ltunnel.control.liveness import Liveness
 from ltunnel.control.paths import Paths
 from ltunnel.control.session import Attempt, Session
+from ltunnel.control.sounding import Sounding
 from ltunnel.control.timers import Timer
 from ltunnel.plugin import Flow
 from ltunnel.session import Epoch, Path, Peer
@@ -29,6 +30,7 @@ class Parts(NamedTuple):
     paths: Paths
     initiation: Initiation
     acceptance: Acceptance
+    sounding: Sounding
 
 
 class Side(Protocol):

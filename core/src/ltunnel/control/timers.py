@@ -58,6 +58,7 @@ class Timer(Enum):
     IDLE = ("see whether anything passes between this node and another", Schedule(30.0))
     WAY = ("a path to a neighbour: judge the last round of probes, send the next", Schedule(0.5))
     ASK = ("a probe that discovery asked for did not leave: send it again", Schedule(0.05, 1.25, 0.5))
+    SOUND = ("a large probe between node and hub was not answered: another, or smaller", Schedule(0.5))
     GLANCE = ("look at the traffic with neighbours, and whether it is answered", Schedule(1.0))
     AGENT = ("the discovery agent wants to do something", Schedule(1.0))
     HALF_OPEN = ("a RESP was not answered by CONFIRM: forget the handshake", Schedule(6.0))

@@ -14,7 +14,9 @@ from ltunnel.session import Path, Peer
 BUSY = 3.0
 """So long (seconds) after a packet there counts as traffic."""
 BULK = 16_384
-"""Bytes sent in a second from which on full packets are watched more closely."""
+"""Bytes sent in a second from which on full packets are watched more closely,"""
+BULK_TIME = 6.0
+"""for so long (seconds): when they vanish, little more is sent."""
 
 
 class Ask(NamedTuple):
@@ -44,8 +46,8 @@ class WayTable:
     """Paths by (transport, flow). The one through the hub is always there, in `relay` only."""
 
     __slots__ = (
-        "_bytes", "_numbers", "_packets", "asks", "bulk", "current", "last_traffic", "peer", "reason", "relay", "seeks",
-        "session", "sought", "source", "ways",
+        "_bulk", "_bytes", "_numbers", "_packets", "asks", "current", "last_traffic", "peer", "reason", "relay",
+        "seeks", "session", "sought", "source", "ways",
     )  # fmt: skip
 
     def __init__(self, session: Session, peer: Peer, relay: Path, mtu: int, now: float) -> None:
@@ -63,8 +65,7 @@ class WayTable:
         self.asks: dict[bytes, AskSent] = {}
         """Probes that discovery asked for, by token, the newest last."""
         self.last_traffic = now
-        self.bulk = False
-        """Whether much was sent lately."""
+        self._bulk = float("-inf")  # when much had been sent
         self.sought = now
         """When discovery was last asked for a better path."""
         self.seeks = 0
@@ -81,12 +82,18 @@ class WayTable:
         """Whether there is traffic with the neighbour."""
         return now - self.last_traffic < BUSY
 
+    def bulk(self, now: float) -> bool:
+        """Whether much was sent lately."""
+        return now - self._bulk < BULK_TIME
+
     def look(self, now: float) -> None:
         """See once a second what has passed; probes do not count."""
         packets, sent = self._total, self.peer.stats.tx_bytes
         if packets != self._packets:
             self._packets, self.last_traffic = packets, now
-        self.bulk, self._bytes = sent - self._bytes >= BULK, sent
+        if sent - self._bytes >= BULK:
+            self._bulk = now
+        self._bytes = sent
 
     def add(self, path: Path, path_class: PathClass, mtu: int, now: float) -> Way:
         """Add a path that has not proved itself."""

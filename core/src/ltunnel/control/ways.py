@@ -261,6 +261,7 @@ class Ways:
             return
         self._ctx.timers.set(Timer.GLANCE, self, now + Timer.GLANCE.schedule.first)
         for table in self._tables.values():
+            self._relay(table, now)
             was_busy = table.busy(now)
             table.look(now)
             since = table.peer.unanswered_since

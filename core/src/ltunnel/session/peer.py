@@ -111,7 +111,7 @@ class Peer:
         """The epoch to seal with."""
         self.path: Path | None = None
         self.limit = DEFAULT_MTU
-        """Largest inner packet that another node takes, as the hub says."""
+        """Largest inner packet that the peer takes, as it says; of another node, as the hub says."""
         self.mtu = DEFAULT_MTU
         """Largest inner packet to send to the peer: it takes that, and so does the path."""
         self.last_rx = -1.0
