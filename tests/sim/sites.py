@@ -9,6 +9,7 @@ from typing import Any
 import ltunnel_crypto_aesgcm
 import ltunnel_nat_punch
 import ltunnel_routing_mesh
+import ltunnel_transport_faketcp
 import ltunnel_transport_udp
 from ltunnel.testing import Dependence, Firewall, PortChoice, Quality, Router, SimNode, World
 
@@ -28,7 +29,7 @@ def nat(**settings: Any) -> Site:
     return lambda world, name: world.add_nat(name, quality=LINE, **settings)
 
 
-def _public(world: World, name: str) -> Router:  # noqa: ARG001 (as other sites)
+def _public(world: World, name: str) -> Router:
     return world.internet
 
 
@@ -110,10 +111,13 @@ class Meeting:
         return str(self.path(node)["class"])
 
 
-def new_world(seed: int | str, **more: Any) -> World:
-    """Return a world whose nodes look for direct paths."""
+def new_world(seed: int | str, *, tcp: bool = False, **more: Any) -> World:
+    """Return a world whose nodes look for direct paths; with `tcp` they can reach the hub by fake TCP, too."""
+    transports = {"transport_udp": ltunnel_transport_udp.ltunnel_transport()}
+    if tcp:
+        transports["transport_faketcp"] = ltunnel_transport_faketcp.ltunnel_transport()
     return World(
-        {"transport_udp": ltunnel_transport_udp.ltunnel_transport()}, ltunnel_crypto_aesgcm.ltunnel_cipher(), seed,
+        transports, ltunnel_crypto_aesgcm.ltunnel_cipher(), seed,
         discovery=ltunnel_nat_punch.ltunnel_discovery(), routing=ltunnel_routing_mesh.ltunnel_routing(), **more,
     )  # fmt: skip
 
