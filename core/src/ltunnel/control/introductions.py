@@ -1,12 +1,13 @@
 """The hub's introductions: who else is in the network, and under which key (PEERS).
 
 A node is told of all others right after its WELCOME, and of each that joins or leaves. Nothing acknowledges a PEERS, so
-what is new is told four times, and everything again whenever keys are renewed.
+what is new is told four times, and everything twice whenever keys are renewed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
 
 from ltunnel.control.context import Context
@@ -30,11 +31,11 @@ class Introductions:
         self._news: dict[Session, dict[bytes, int]] = {}  # how often to repeat what about which key
 
     def welcomed(self, session: Session, now: float) -> None:
-        """Tell a node of all others."""
+        """Tell a node of all others: repeatedly when it is new, once more when it has new keys and may be new."""
         if not self._ctx.settings.client_isolation:
             keys = [other.peer.key for other in self._others(session) if other.peer is not None]
             self._send(session, keys, now)
-            self._plan(session, keys, now)
+            self._plan(session, keys, now, REPEATS if session.connected is None else 1)
 
     def joined(self, session: Session, now: float) -> None:
         """Tell all others of a node that is new, or has changed its name or addresses."""
@@ -64,12 +65,14 @@ class Introductions:
     def _spread(self, others: Iterable[Session], key: bytes, now: float) -> None:
         for other in others:
             self._send(other, [key], now)
-            self._plan(other, [key], now)
+            self._plan(other, [key], now, REPEATS)
 
-    def _plan(self, session: Session, keys: Iterable[bytes], now: float) -> None:
-        """Have it repeated."""
+    def _plan(self, session: Session, keys: Sequence[bytes], now: float, repeats: int) -> None:
+        """Have what was told repeated, if it was anything."""
+        if not keys:
+            return
         news = self._news.setdefault(session, {})
-        news.update((key, REPEATS) for key in keys)
+        news.update((key, max(repeats, news.get(key, 0))) for key in keys)
         self._ctx.timers.set(Timer.INTRODUCE, session, now + Timer.INTRODUCE.schedule.delay(0, self._ctx.random))
 
     def _send(self, session: Session, keys: Iterable[bytes], now: float) -> None:
@@ -80,7 +83,7 @@ class Introductions:
         entries: list[PeerEntry] = []
         size = 0
         for entry in filter(None, map(self._entry, keys)):
-            length = len(Peers((entry,)).pack())
+            length = _length(entry)
             if len(entries) == PEER_LIMIT or size + length > BODY_LIMIT:
                 self._ctx.send_frame(peer.epoch, peer.path, Peers(tuple(entries)), now)
                 entries.clear()
@@ -103,3 +106,9 @@ class Introductions:
         networks = (own.network for own in self._ctx.settings.addresses)
         prefix = next((net.prefixlen for net in networks if address in net), address.max_prefixlen)
         return ip_interface((address, prefix))
+
+
+@lru_cache(maxsize=4096)
+def _length(entry: PeerEntry) -> int:
+    """Return what an entry takes in a PEERS."""
+    return len(Peers((entry,)).pack())
