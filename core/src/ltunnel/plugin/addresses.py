@@ -10,9 +10,9 @@ IPAddress = IPv4Address | IPv6Address
 
 _CARRIER_GRADE = IPv4Network("100.64.0.0/10")  # RFC 6598
 _EXAMPLES: tuple[IPv4Network | IPv6Network, ...] = tuple(
-    map(ip_network, ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32"))
+    map(ip_network, ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "198.18.0.0/15", "2001:db8::/32"))
 )
-"""Addresses of examples and test networks (RFC 5737, RFC 3849). They stand for public ones."""
+"""Addresses of examples and test networks (RFC 5737, RFC 2544, RFC 3849). They stand for public ones."""
 
 
 def read_target(address: Address) -> IPAddress | None:

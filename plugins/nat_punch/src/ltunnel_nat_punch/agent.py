@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ltunnel.plugin import (
     Action,
-    Address,
     Behaviour,
     Candidate,
     LocalAddress,
@@ -17,7 +15,6 @@ from ltunnel.plugin import (
     Request,
     Signal,
     SignalKind,
-    is_private,
     read_target,
 )
 from ltunnel_nat_punch import rounds
@@ -84,8 +81,6 @@ class Agent:
                     campaign.rest(now, "refused")
             case SignalKind.PONG if signal.address is not None:
                 campaign.succeed(signal.address, signal.carrier, signal.port, now)
-                better = () if _is_lan(signal.address) else (t for t in campaign.probes if _is_lan(t.probe.to))
-                campaign.probes = deque(better)
 
     def _interfaces(self, local: tuple[LocalAddress, ...], now: float) -> None:
         changed = set(local) != set(self._known.local)
@@ -247,8 +242,3 @@ class Agent:
 
 _KEY = 32
 _AT_ONCE, _NEVER = float("-inf"), float("inf")
-
-
-def _is_lan(address: Address) -> bool:
-    ip = read_target(address)
-    return ip is not None and is_private(ip)

@@ -132,6 +132,9 @@ class Campaign:
         """What the peer was told."""
         self.probes: deque[Timed] = deque()
         self.named: frozenset[Address] = frozenset()
+        """The addresses that are probed in this round."""
+        self.near: frozenset[Address] = frozenset()
+        """Those of them that are on the own LAN."""
         self.history: deque[Round] = deque(maxlen=REMEMBERED)
         self.turns = 0
         """Rounds of this row that have led to nothing."""
@@ -226,6 +229,8 @@ class Campaign:
         self.failures = 0
         self.retry = float("-inf")
         self.wanted = False
+        better = () if address in self.near else (timed for timed in self.probes if timed.probe.to in self.near)
+        self.probes = deque(better)
         round_ = self.current
         if round_ is None:
             return

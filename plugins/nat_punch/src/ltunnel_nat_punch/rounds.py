@@ -48,6 +48,7 @@ def start(campaign: Campaign, signal: Signal, known: Knowledge, options: PunchOp
     campaign.history.append(round_)
     campaign.phase, campaign.round = Phase.PUNCHING, signal.round
     campaign.named = frozenset(candidate.address for candidate in goals)
+    campaign.near = frozenset(candidate.address for candidate in goals if candidate.network)
     campaign.probes = deque(timed)
     campaign.deadline = end + plan.GRACE
 
