@@ -289,6 +289,17 @@ def test_a_node_that_changes_its_address_is_introduced_anew(net, trio):
     assert talk(net, b, a)
 
 
+def test_a_repeated_confirm_is_greeted_now_and_then_where_the_session_is(net, trio):
+    _, a, b = trio
+    assert talk(net, a, b)
+    confirm = next(data for _, _, to, kind, data in net.log if kind == "CONFIRM" and to == "b by relay")
+    net.run(1)
+    before = len(net.log)
+    for _ in range(100):
+        net.inject(b, ("203.0.113.77", 7), confirm)
+    assert [(who, to) for _, who, to, _, _ in net.log[before:]] == [("b", "a by relay")]
+
+
 # -------------------------------------------------------------------- clocks
 
 

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from ipaddress import ip_interface
 
-from ltunnel.control.acceptance import Proved
+from ltunnel.control.acceptance import GREETING_GAP, Proved
 from ltunnel.control.directory import Binding, Denial, Directory
 from ltunnel.control.events import Level
 from ltunnel.control.initiation import Met
@@ -21,8 +21,6 @@ from ltunnel.session.peer import Network
 from ltunnel.wire.frames import Bye, ByeCode, DenyCode, Frame, Pong, Welcome
 from ltunnel.wire.payloads import ConfirmPayload
 
-GREETING_GAP = 0.1
-"""At most one WELCOME in so many seconds answers duplicates of a CONFIRM."""
 GONE_LIMIT = 256
 """Nodes that are gone and still shown in status."""
 DENIED_LIMIT = 256

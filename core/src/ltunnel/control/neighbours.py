@@ -9,7 +9,7 @@ other ways `Ways` has found.
 
 from __future__ import annotations
 
-from ltunnel.control.acceptance import Proved
+from ltunnel.control.acceptance import GREETING_GAP, Proved
 from ltunnel.control.initiation import Met
 from ltunnel.control.roster import Neighbour, Roster, words
 from ltunnel.control.session import Attempt, Session
@@ -167,9 +167,11 @@ class Neighbours:
         self._begin(session, now, anew=not was_there, relayed=proved.path.transport == ctx.relay)
         self.greet(session, epoch, now)
 
-    def greet(self, session: Session, epoch: Epoch, now: float) -> None:  # noqa: ARG002
+    def greet(self, session: Session, epoch: Epoch, now: float) -> None:
         """Send a PING on the new epoch, so that the neighbour learns that it may use it."""
-        if epoch.peer.path is not None:
+        repeated = epoch.counter and now - session.greeted < GREETING_GAP
+        if epoch.peer.path is not None and not repeated:
+            session.greeted = now
             self._p.ctx.send_frame(epoch, epoch.peer.path, Ping(self._p.ctx.random(TOKEN_SIZE)), now)
 
     def _own_way(self, proved: Proved) -> bool:

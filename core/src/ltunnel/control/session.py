@@ -92,7 +92,7 @@ class Session:
         self.confirm_macs: dict[int, bytes] = {}
         """MAC1 of the CONFIRM that made an epoch, to know a duplicate."""
         self.greeted = float("-inf")
-        """When a WELCOME was last sent."""
+        """When a CONFIRM was last answered, with WELCOME or PING."""
 
         # Life.
         self.connected: float | None = None
