@@ -122,3 +122,10 @@ def test_another_path_begins_anew():
     assert link.mtu.size == 0
     link.carries = 1400
     assert link.search() == 1400
+
+
+def test_an_answer_to_more_than_the_peer_takes_does_not_count_for_more():
+    """The ceiling may have become lower while a probe was out."""
+    mtu = PathMtu(1254, assumed=True)
+    mtu.carried(1354, 100.0)
+    assert (mtu.size, mtu.wanted(100.0)) == (1254, None)

@@ -8,9 +8,11 @@ import pytest
 from ltunnel.control.candidates import HangUp
 from ltunnel.control.path_mtu import LADDER
 from ltunnel.control.probing import HEARTBEAT, KEPT, TRUST
+from ltunnel.control.way import WayStep
 from ltunnel.control.way_table import BULK
 from ltunnel.control.ways import WAY_LIMIT
 from ltunnel.plugin import NextHop, PathClass, PathView
+from ltunnel.session import Path
 
 UDP = 0
 RELAY = 1
@@ -524,3 +526,25 @@ def test_a_flow_that_never_opens_is_given_up(pair):
     pair.probe(pair.a, ("203.0.113.77", 9))
     pair.net.run(6)
     assert HangUp(UDP, ("203.0.113.77", 9)) in [call for _, who, call in pair.net.calls if who == "a"]
+
+
+def test_without_the_hub_a_port_that_closes_leaves_nothing_to_send_by(direct):
+    """The flow's number may be another port's next: nothing goes there any more."""
+    direct.net.kill(direct.hub)
+    direct.talk(40)
+    assert direct.kind(direct.a) == "public"
+    direct.ways(direct.a).port_closed(UDP, direct.net.now)
+    assert direct.kind(direct.a) == "hub"
+
+
+def test_too_many_working_paths_are_enough(direct):
+    net, (a, b) = direct.net, direct.ends
+    table = direct.ways(a)._tables[direct.key(a)]
+    for i in range(WAY_LIMIT - len(table.ways)):
+        way = table.add(Path(UDP, ("203.0.113.200", i)), PathClass.PUBLIC, 1400)
+        way.move(WayStep.PONG)
+    b.flow = ("203.0.113.3", 41000)
+    direct.probe(a)
+    net.run(0.2)
+    assert len(table.ways) == WAY_LIMIT
+    assert direct.path(a, "203.0.113.3:41000") is None

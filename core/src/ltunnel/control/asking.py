@@ -9,8 +9,11 @@ Repeating what was not answered is for discovery to say.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from ltunnel.control.candidates import Dial
 from ltunnel.control.context import Context
+from ltunnel.control.session import Session
 from ltunnel.control.timers import Timer
 from ltunnel.control.way_table import Ask, AskSent, WayTable
 from ltunnel.plugin import Address, Flow, PathClass
@@ -26,6 +29,22 @@ OPENING = 4.0
 
 Place = tuple[int, Flow]
 """(transport, flow)."""
+
+
+class Seeker(Protocol):
+    """What looks for paths: `control.discovery`."""
+
+    def seek(self, session: Session, now: float) -> None:
+        """Look for a path to a neighbour, or for a better one."""
+
+    def answered(self, session: Session, transport: int, flow: Flow, now: float) -> None:
+        """Take note that a direct path has answered, whoever found it, and may be of use now."""
+
+    def relay_changed(self, now: float) -> None:
+        """Take note that the session with the hub has begun or ended."""
+
+    def ended(self, session: Session, now: float) -> None:
+        """Take note that a session with a neighbour is over."""
 
 
 class Asking:

@@ -54,6 +54,7 @@ class PathMtu:
     def carried(self, size: int, now: float) -> None:
         """Take note that a probe of this size was answered."""
         self._misses = 0
+        size = min(size, self.ceiling)
         if size <= self._proved:
             return
         self._proved = size

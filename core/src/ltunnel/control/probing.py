@@ -115,7 +115,7 @@ class Probing:
         way.last_pong = now
         way.proved = True
         way.path.budget = None
-        way.move(WayStep.PONG, now)
+        way.move(WayStep.PONG)
 
     def judge(self, table: WayTable, way: Way, now: float) -> None:
         """WAY: see what the last round has brought, and send the next one."""
@@ -130,9 +130,9 @@ class Probing:
         way.measure.missed()
         old = way.misses >= OVERDUE and now - way.last_pong >= TRUST and way.state is not WayState.PROBING
         if way is not table.relay and (old or way.misses >= SILENT):
-            way.move(WayStep.SILENT, now)
+            way.move(WayStep.SILENT)
         elif way.misses >= OVERDUE:
-            way.move(WayStep.OVERDUE, now)
+            way.move(WayStep.OVERDUE)
 
     def _send(self, way: Way, size: int, now: float) -> bytes | None:
         """Send a probe and return its token; None if keys or budget do not allow it."""

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import Enum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ltunnel.control.measure import Measure
 from ltunnel.control.path_mtu import PathMtu
@@ -91,19 +91,17 @@ class Way:
     """One path to a peer: a flow of a transport, and what is known of it. Times are monotonic seconds."""
 
     __slots__ = (
-        "became", "big", "last_pong", "measure", "misses", "mtu", "number", "path", "path_class", "peer", "proved",
+        "big", "last_pong", "measure", "misses", "mtu", "number", "path", "path_class", "peer", "proved",
         "rounds", "sent", "small", "state",
     )  # fmt: skip
 
-    def __init__(self, number: int, peer: Peer, path: Path, path_class: PathClass, mtu: PathMtu, now: float) -> None:
+    def __init__(self, number: int, peer: Peer, path: Path, path_class: PathClass, mtu: PathMtu) -> None:
         self.number = number
         self.peer = peer
         self.path = path
         """What `Peer.path` becomes when it is chosen."""
         self.path_class = path_class
         self.state = WayState.PROBING
-        self.became = now
-        """When it came into its state."""
         self.measure = Measure()
         self.mtu = mtu
         self.proved = False
@@ -137,13 +135,26 @@ class Way:
         """Whether data may be sent over it: it answers, and it is known what fits."""
         return self.state in CARRIES and self.mtu.size > 0
 
-    def move(self, what: WayStep, now: float) -> bool:
+    def move(self, what: WayStep) -> bool:
         """Take a step if it means anything in this state; True if the state is another one then."""
         to = TRANSITIONS[self.state].get(what, self.state)
         if to is self.state:
             return False
-        self.state, self.became, self.rounds = to, now, 0
+        self.state, self.rounds = to, 0
         return True
+
+    def describe(self, now: float) -> dict[str, Any]:
+        """Say what was measured, for status."""
+        measure = self.measure
+        return {
+            "class": self.path_class.name.lower(),
+            "state": self.state.value,
+            "rtt_ms": None if measure.rtt is None else round(measure.rtt * 1000, 3),
+            "jitter_ms": round(measure.jitter * 1000, 3),
+            "loss": round(measure.loss, 4),
+            "mtu": self.mtu.size or None,
+            "last_pong": round(now - self.last_pong, 3) if self.proved else None,
+        }
 
 
 def diagram() -> str:

@@ -54,7 +54,7 @@ class WayTable:
         self.session = session
         self.peer = peer
         self._numbers = count(1)
-        self.relay = Way(0, peer, relay, PathClass.HUB, PathMtu(mtu, assumed=True), now)
+        self.relay = Way(0, peer, relay, PathClass.HUB, PathMtu(mtu, assumed=True))
         self.ways: dict[tuple[int, Flow], Way] = {}
         self.current = self.relay
         """The one that carries data."""
@@ -95,9 +95,9 @@ class WayTable:
             self._bulk = now
         self._bytes = sent
 
-    def add(self, path: Path, path_class: PathClass, mtu: int, now: float) -> Way:
+    def add(self, path: Path, path_class: PathClass, mtu: int) -> Way:
         """Add a path that has not proved itself."""
-        way = Way(next(self._numbers), self.peer, path, path_class, PathMtu(mtu), now)
+        way = Way(next(self._numbers), self.peer, path, path_class, PathMtu(mtu))
         self.ways[way.flow] = way
         return way
 

@@ -11,10 +11,10 @@ from there (`Path.budget`); what goes to addresses that discovery names is limit
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from ltunnel.constants import DATA_OVERHEAD, RELAY_TRAILER
-from ltunnel.control.asking import Asking, Place
+from ltunnel.control.asking import Asking, Place, Seeker
 from ltunnel.control.candidates import HangUp
 from ltunnel.control.choosing import Choosing
 from ltunnel.control.context import Context
@@ -40,22 +40,6 @@ SEEK = (0.0, 5.0, 15.0, 30.0, 45.0)
 SEEK_BETTER = 60.0
 """The same while there is one, but not on the LAN."""
 AMPLIFICATION = 3
-
-
-class Seeker(Protocol):
-    """What looks for paths: `control.discovery`."""
-
-    def seek(self, session: Session, now: float) -> None:
-        """Look for a path to a neighbour, or for a better one."""
-
-    def answered(self, session: Session, transport: int, flow: Flow, now: float) -> None:
-        """Take note that a direct path has answered, whoever found it, and may be of use now."""
-
-    def relay_changed(self, now: float) -> None:
-        """Take note that the session with the hub has begun or ended."""
-
-    def ended(self, session: Session, now: float) -> None:
-        """Take note that a session with a neighbour is over."""
 
 
 class Ways:
@@ -86,14 +70,14 @@ class Ways:
             path = Path(self._ctx.relay, node_name(peer.key))
             table = self._tables[peer.key] = WayTable(session, peer, path, self._relay_mtu(peer), now)
         table.session = session
-        self._relay(table, now)
+        self._relay(table)
         if table.current is not table.relay:
             self._choosing.take(table, table.relay, "the session has begun anew", now)
         peer.path = table.relay.path
         self._choosing.fit(table)
         for way in table.all:
             if way is not table.relay:
-                way.move(WayStep.LOST, now)
+                way.move(WayStep.LOST)
             self._probing.begin(table, way, now)
         if self._ctx.timers.when(Timer.GLANCE, self) is None:
             self._ctx.timers.set(Timer.GLANCE, self, now)
@@ -105,7 +89,7 @@ class Ways:
             return
         table.peer.path = None
         for way in list(table.ways.values()):
-            self._forget(table, way)
+            self._forget(table, way, now)
         self._ctx.timers.cancel_all(table.relay)
         places = [sent.place for sent in table.asks.values()]
         del self._tables[table.peer.key]
@@ -117,10 +101,8 @@ class Ways:
     def relay_changed(self, now: float) -> None:
         """Take note that the session with the hub has begun, ended, or takes packets of another size."""
         for table in self._tables.values():
-            self._relay(table, now)
+            self._relay(table)
             self._probing.begin(table, table.relay, now)
-            if table.current is table.relay:
-                self._choosing.fit(table)
         if self.seeker is not None:
             self.seeker.relay_changed(now)
         self._decide(now)
@@ -166,8 +148,7 @@ class Ways:
         """Forget the paths over a port that is gone, and its transport with it."""
         for table in self._tables.values():
             for way in [way for way in table.ways.values() if way.path.transport == transport]:
-                way.move(WayStep.LOST, now)
-                self._forget(table, way, close=False)
+                self._forget(table, way, now, close=False)
             for token in [token for token, sent in table.asks.items() if sent.ask.transport == transport]:
                 del table.asks[token]
         self._decide(now)
@@ -219,6 +200,8 @@ class Ways:
             if sent is None:
                 return False
             way, anew = self._proved(table, sent, now), True
+            if way is None:
+                return True
         else:
             before = way.state, way.mtu.size
             if not self._probing.answered(table, way, pong.token, now):
@@ -250,7 +233,7 @@ class Ways:
         before = way.state, way.mtu.size
         self._probing.judge(table, way, now)
         if way.state is WayState.DEAD and (not way.proved or now - way.last_pong >= KEPT):
-            self._forget(table, way)
+            self._forget(table, way, now)
         if before != (way.state, way.mtu.size):
             self._after(table, way, now)
 
@@ -261,7 +244,7 @@ class Ways:
             return
         self._ctx.timers.set(Timer.GLANCE, self, now + Timer.GLANCE.schedule.first)
         for table in self._tables.values():
-            self._relay(table, now)
+            self._relay(table)
             was_busy = table.busy(now)
             table.look(now)
             since = table.peer.unanswered_since
@@ -299,22 +282,17 @@ class Ways:
     def table(self, peer: Peer, now: float) -> list[dict[str, Any]]:
         """Describe the paths to a neighbour, for status."""
         table = self._tables.get(peer.key)
-        return [] if table is None else [self._describe(table, way, now) for way in table.all]
-
-    def _describe(self, table: WayTable, way: Way, now: float) -> dict[str, Any]:
-        rtt, loss = way.measure.rtt, way.measure.loss
-        return {
-            "class": way.path_class.name.lower(),
-            "state": way.state.value,
-            "used": way is table.current,
-            "transport": self._ctx.transports[way.path.transport],
-            "endpoint": self._ctx.describe(*way.flow) if way.direct else None,
-            "rtt_ms": None if rtt is None else round(rtt * 1000, 3),
-            "jitter_ms": round(way.measure.jitter * 1000, 3),
-            "loss": round(loss, 4),
-            "mtu": way.mtu.size or None,
-            "last_pong": round(now - way.last_pong, 3) if way.proved else None,
-        }
+        if table is None:
+            return []
+        return [
+            {
+                **way.describe(now),
+                "used": way is table.current,
+                "transport": self._ctx.transports[way.path.transport],
+                "endpoint": self._ctx.describe(*way.flow) if way.direct else None,
+            }
+            for way in table.all
+        ]
 
     # ---------------------------------------------------------------- parts
 
@@ -325,28 +303,33 @@ class Ways:
         hub = self._hub.peer
         return (peer.limit if hub is None else min(hub.mtu, peer.limit)) - DATA_OVERHEAD - RELAY_TRAILER
 
-    def _relay(self, table: WayTable, now: float) -> None:
+    def _relay(self, table: WayTable) -> None:
         """Let the path through the hub be as the hub's session is."""
         way = table.relay
-        way.move(WayStep.RESTORED if self._hub.in_use else WayStep.LOST, now)
+        way.move(WayStep.RESTORED if self._hub.in_use else WayStep.LOST)
         mtu = self._relay_mtu(table.peer)
         if way.mtu.ceiling != mtu:
             way.mtu = PathMtu(mtu, assumed=True)
+            if way is table.current:
+                self._choosing.fit(table)
 
     def _found(self, table: WayTable, transport: int, flow: Flow, size: int, now: float) -> Way | None:
         """Add the path that the peer's datagrams came by; None if there are too many, or it is the hub's."""
         hub = None if self._hub.peer is None else self._hub.peer.path
-        if (hub is not None and (hub.transport, hub.flow) == (transport, flow)) or not self._make_room(table):
+        if hub is not None and (hub.transport, hub.flow) == (transport, flow):
+            return None
+        if not self._make_room(table, now):
             return None
         budget = AMPLIFICATION * size
-        return table.add(Path(transport, flow, budget), self._class_of(transport, flow), table.peer.limit, now)
+        return table.add(Path(transport, flow, budget), self._class_of(transport, flow), table.peer.limit)
 
-    def _proved(self, table: WayTable, sent: AskSent, now: float) -> Way:
-        """Add the path over which a probe of discovery was answered, or take note that it is there."""
+    def _proved(self, table: WayTable, sent: AskSent, now: float) -> Way | None:
+        """Add the path over which a probe of discovery was answered; None if there are too many that work."""
         way = table.ways.get(sent.place)
         if way is None:
-            self._make_room(table)
-            way = table.add(Path(*sent.place), sent.ask.path_class, table.peer.limit, now)
+            if not self._make_room(table, now):
+                return None
+            way = table.add(Path(*sent.place), sent.ask.path_class, table.peer.limit)
         way.path_class = min(way.path_class, sent.ask.path_class)
         self._probing.proved(table, way, now - sent.when, now)
         return way
@@ -358,18 +341,20 @@ class Ways:
         near = private and any(address in network for network in self.networks)
         return PathClass.LAN if near else PathClass.PUBLIC
 
-    def _make_room(self, table: WayTable) -> bool:
+    def _make_room(self, table: WayTable, now: float) -> bool:
         """Forget the least useful path if there are too many; False if all are in use or valid."""
         if len(table.ways) < WAY_LIMIT:
             return True
         spare = [way for way in table.ways.values() if way.state not in CARRIES and way is not table.current]
         if not spare:
             return False
-        self._forget(table, min(spare, key=lambda way: (way.proved, way.last_pong, -way.number)))
+        self._forget(table, min(spare, key=lambda way: (way.proved, way.last_pong, -way.number)), now)
         return True
 
-    def _forget(self, table: WayTable, way: Way, *, close: bool = True) -> None:
+    def _forget(self, table: WayTable, way: Way, now: float, *, close: bool = True) -> None:
         self._ctx.timers.cancel_all(way)
+        if table.current is way and table.peer.path is not None:
+            self._choosing.take(table, table.relay, "the one before is gone", now)
         table.ways.pop(way.flow, None)
         if table.source is way:
             table.source = None
