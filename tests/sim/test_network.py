@@ -190,14 +190,17 @@ def test_inner_source_is_checked(make_world: MakeWorld):
 
 
 def test_no_route(make_world: MakeWorld):
-    """A packet to an address that nobody has is answered with an ICMP error, and is counted."""
+    """A packet to an address that nobody has is answered with an ICMP error, and is counted.
+
+    The error comes from that address: a kernel believes nothing that comes from an address of its own.
+    """
     world, hub, (a, _, _) = build(make_world)
     for source, nobody in ((a.inner(), "10.0.0.200"), (a.inner(6), "fd00::200")):
         a.tun.inject(packets.udp(source, nobody, 1, 2, b"anybody?"))
     world.run(1)
     errors = {packet.protocol: packet for packet in a.tun.parsed() if packet.protocol in (packets.ICMP, packets.ICMPV6)}
-    assert (errors[packets.ICMP].icmp_type, errors[packets.ICMP].source) == (3, a.inner())
-    assert (errors[packets.ICMPV6].icmp_type, errors[packets.ICMPV6].source) == (1, a.inner(6))
+    assert (errors[packets.ICMP].icmp_type, errors[packets.ICMP].source) == (3, "10.0.0.200")
+    assert (errors[packets.ICMPV6].icmp_type, errors[packets.ICMPV6].source) == (1, "fd00::200")
     assert a.drops()["no route"] == 2
     hub.tun.inject(packets.udp(hub.inner(), "10.0.0.200", 1, 2, b"anybody?"))
     world.run(1)
