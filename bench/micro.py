@@ -130,7 +130,7 @@ class End:
         refusals = Refusals(local, stats)
         sender = ShardSender(*fec) if fec else None
         self.outbound = Outbound(self.tun, fib, (transport,), local, refusals, stats, MTU, sender)
-        delivery = Delivery(self.tun, self.outbound, local, refusals, stats, forwards=False, isolated=False)
+        delivery = Delivery(self.tun, self.outbound, local, refusals, stats, hub=False)
         receiver = ShardReceiver(fec[0], delivery, control.sessions) if fec else None
         self.inbound = Inbound((transport,), control, delivery, Reporter(control.sessions), stats, receiver, sender)
 

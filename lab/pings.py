@@ -15,6 +15,10 @@ class Pings:
     def __init__(self, host: Host, address: str) -> None:
         self._program = host.start("pings", ["ping", "-n", "-D", "-i", str(INTERVAL), address])
 
+    def output(self) -> str:
+        """Return what ping has printed; it says DUP! of an answer that came twice."""
+        return self._program.output()
+
     def answers(self) -> list[float]:
         """Return when answers came so far (Unix time)."""
         found = re.findall(r"^\[(\d+\.\d+)\] \d+ bytes", self._program.output(), re.MULTILINE)

@@ -79,7 +79,10 @@ def test_isolated_clients_reach_the_hub_alone(lab: Lab) -> None:
     assert reaches(network.host(1), network.hub_inner)
     assert not reaches(network.host(0), network.inner(1))
     assert not reaches(network.host(1), network.inner6(0))
-    assert network.hub.peer("node0")["drops"]["isolated"] >= 1  # type: ignore[index] # it is there
+    for node in network.nodes:
+        status = node.status()
+        assert status["drops"]["no route"] >= 1, "the hub introduces nobody"
+        assert [peer["name"] for peer in status["peers"]] == ["hub"]
 
 
 def test_an_address_belongs_to_the_key_that_had_it_first(lab: Lab) -> None:

@@ -7,10 +7,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ltunnel.constants import DATA_OVERHEAD, RELAY_TRAILER
 from ltunnel.testing import PortSettings, Quality, SimNode, Transfer, World, packets
 from ltunnel.testing.packets import SYN, TCP, UDP
 
 MakeWorld = Callable[..., World]
+
+RELAYED = DATA_OVERHEAD + RELAY_TRAILER
+"""How much less goes into a datagram between nodes than into one to the hub."""
 
 deterministic = settings(
     derandomize=True, max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -39,6 +43,7 @@ def build(make_world: MakeWorld, machines: list[dict[str, object]], quality: Qua
     ]
     world.start()
     assert world.run(10, until=world.all_up)
+    assert world.meet(*nodes)
     for node in nodes:
         node.link.up.quality = node.link.down.quality = quality
     return world, nodes
@@ -54,10 +59,10 @@ def send(transfer: Transfer, length: int, less: int, mtu: int, version: int) -> 
 @given(machines=st.lists(devices, min_size=3, max_size=3), quality=bad, bursts=st.lists(burst, min_size=1, max_size=25),
        pauses=st.lists(st.sampled_from([0.0, 0.0, 0.001, 0.02]), min_size=1, max_size=5))  # fmt: skip
 def test_byte_exact(make_world, machines, quality, bursts, pauses):
-    """TCP and UDP, IPv4 and IPv6, node to hub to node and node to hub, mixed: right bytes, once each, or lost."""
+    """TCP and UDP, IPv4 and IPv6, node through hub to node and node to hub, mixed: right bytes, once each, or lost."""
     world, (a, b) = build(make_world, machines, quality)
     hub = world.nodes[0]
-    mtu = min(machine.settings.mtu for machine in world.nodes)
+    mtu = min(machine.settings.mtu for machine in world.nodes) - RELAYED
     kinds = [(a, b, TCP, 4), (a, b, UDP, 4), (b, hub, TCP, 6), (a, b, UDP, 6)]
     transfers = [
         Transfer(one, other, protocol=protocol, version=version, port=5001 + i, seed=i)
@@ -97,7 +102,7 @@ def test_super_packets_stay_super(make_world: MakeWorld):
     for protocol in (TCP, UDP):
         b.tun.clear()
         transfer = Transfer(a, b, protocol=protocol)
-        transfer.send(50_000)
+        transfer.send(50_000, mss=1300)
         world.run(1)
         assert transfer.check() == 1.0
         assert len(b.tun.writes) <= 2
@@ -114,6 +119,8 @@ def test_many_transfers_at_once(make_world: MakeWorld):
     ]
     world.start()
     assert world.run(5, until=world.all_up)
+    for one, other in pairwise([*nodes, nodes[0]]):
+        assert world.meet(one, other)
     transfers = [
         Transfer(one, other, protocol=protocol, port=port)
         for port, (one, other) in enumerate(pairwise([*nodes, nodes[0]]), start=6000)
@@ -121,7 +128,7 @@ def test_many_transfers_at_once(make_world: MakeWorld):
     ]
     for size in (1, 60_000, 100, 1399, 20_000):
         for transfer in transfers:
-            transfer.send(min(size, 50_000) if transfer.protocol == TCP else min(size, 25_000))
+            transfer.send(min(size, 50_000 if transfer.protocol == TCP else 25_000), mss=1300)
         world.run(0.001)
     world.run(2)
     for transfer in transfers:
@@ -131,14 +138,14 @@ def test_many_transfers_at_once(make_world: MakeWorld):
 
 @pytest.mark.parametrize("version", [4, 6])
 def test_mss_is_clamped(make_world: MakeWorld, version: int):
-    """A SYN that offers more than the far node's MTU takes arrives offering just that."""
+    """A SYN that offers more than the far node's MTU takes, less what relaying costs, arrives offering just that."""
     world, (a, b) = build(make_world, [{}, {"mtu": 1400}, {"mtu": 1300}], Quality())
     for one, other in ((a, b), (b, a)):
         syn = packets.tcp(one.inner(version), other.inner(version), 1, 2, flags=SYN, options=packets.mss_option(1460))
         one.tun.inject(syn)
         world.run(1)
         (arrived,) = [packet for packet in other.tun.parsed() if packet.flags == SYN]
-        assert arrived.options == packets.mss_option(1300 - (40 if version == 4 else 60))
+        assert arrived.options == packets.mss_option(1300 - RELAYED - (40 if version == 4 else 60))
 
 
 @pytest.mark.parametrize("version", [4, 6])
@@ -149,5 +156,5 @@ def test_too_big_for_the_far_node(make_world: MakeWorld, version: int):
     world.run(1)
     (error,) = a.tun.parsed()
     assert (error.protocol, error.icmp_type) == ((packets.ICMP, 3) if version == 4 else (packets.ICMPV6, 2))
-    assert error.echo_sequence == 1300, "next-hop MTU (RFC 1191, RFC 4443)"
+    assert error.echo_sequence == 1300 - RELAYED, "next-hop MTU (RFC 1191, RFC 4443)"
     assert not b.tun.packets

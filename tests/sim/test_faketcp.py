@@ -32,6 +32,7 @@ def build() -> Build:
         b = world.add_node("b", behind=world.add_nat("home"), quality=Quality(delay=0.01), ports=ports)
         world.start()
         assert world.run(5, until=world.all_up)
+        assert world.meet(a, b)
         return world, firewall, a, b
 
     return build
@@ -102,6 +103,7 @@ def test_a_clamped_mss_is_kept(build: Build) -> None:
     firewall.receive = receive  # type: ignore[method-assign]
     firewall.flush()
     assert world.run(20, until=lambda: firewall.in_state(TrackState.ESTABLISHED) == 1)
+    largest = 0
     world.run(1.0)
     assert transfer(world, a, b) == 1
     assert transfer(world, b, a) == 1

@@ -145,13 +145,14 @@ def test_the_largest_packet_fits_with_its_shard(make_world: MakeWorld) -> None:
     assert world.ping(node, hub, size=1399 - 28) is not None
 
 
-def test_through_the_hub_both_hops_are_protected(make_world: MakeWorld) -> None:
+def test_through_the_hub_repair_is_end_to_end(make_world: MakeWorld) -> None:
     world = make_world()
     hub, a, b = world.add_hub(), world.add_node("a"), world.add_node("b")
     for each in (hub, a, b):
         each.fec = codes("xor"), FecSettings(mode=FecMode.FIXED, data=4, parity=2)
     world.start()
     assert world.run(10, until=world.all_up)
+    assert world.meet(a, b)
     for each in (a, b):
         each.link.change(loss=0.05)
     pings = Pings(world, a, b, interval=0.005, count=4000)

@@ -7,6 +7,7 @@ DATA_OVERHEAD = DATA_HEADER + TAG
 ROW_TRAILER = 8  # what an IP row carries after payload and header, its frame type included
 BUNDLE_ENTRY = 11  # what a bundled packet carries besides itself: virtio-net header 10, frame type 1
 SHARD_TRAILER = 10  # what FEC adds to a frame
+RELAY_TRAILER = 18  # what a RELAY frame adds to a datagram: two names of 8, ttl 1, frame type 1
 MAX_DATAGRAM = 65_507  # largest UDP payload over IPv4
 
 # Headroom in front of the first datagram of a batch: transports put their headers there (DESIGN: >= 96).

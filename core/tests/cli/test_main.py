@@ -70,7 +70,7 @@ def test_the_documented_client_line(served: list[Config]) -> None:
     )
     (config,) = served
     assert (config.is_hub, config.remote_addr, config.mtu, config.multi_client) == (False, ("HUB", 9000), 1300, False)
-    assert config.notices() == ("p2p_enabled: not in effect, needs a discovery plugin",)
+    assert config.notices() == ()
 
 
 def test_every_flag_arrives_at_its_field(served: list[Config], tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def test_no_pins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     folder = tmp_path / "never-used"
     monkeypatch.setenv("LTUNNEL_STATE_DIR", str(folder))
     assert main(["pins", "list"]) == 0
-    assert capsys.readouterr().out == "no servers are pinned\n"
+    assert capsys.readouterr().out == "nothing is pinned\n"
     assert not folder.exists(), "looking leaves nothing behind"
 
 
@@ -79,11 +79,19 @@ def test_a_pin_is_forgotten(state: State, label: str, capsys: pytest.CaptureFixt
     assert state.load_pins() == {"other:9000/ltunnel": b"o" * 32}
 
 
+@pytest.mark.parametrize("label", ["site-b", "site-b@hub:1", "site-b@hub:1/home"])
+def test_a_node_is_forgotten_and_its_server_is_not(state: State, label: str) -> None:
+    state.save_pin("hub:1/home", b"h" * 32)
+    state.save_pin("site-b@hub:1/home", b"b" * 32)
+    assert main(["pins", "forget", label]) == 0
+    assert state.load_pins() == {"hub:1/home": b"h" * 32}
+
+
 def test_pins_that_are_not_there_or_not_clear(state: State, capsys: pytest.CaptureFixture[str]) -> None:
     state.save_pin("hub:1/home", b"h" * 32)
     state.save_pin("hub:1/work", b"w" * 32)
     assert main(["pins", "forget", "bub:1"]) == 2
-    assert capsys.readouterr().err == "ltunnel: no pinned server is called bub:1; see `ltunnel pins list`\n"
+    assert capsys.readouterr().err == "ltunnel: no pin is called bub:1; see `ltunnel pins list`\n"
     assert main(["pins", "forget", "hub:1"]) == 2
     assert capsys.readouterr().err == (
         "ltunnel: hub:1 is pinned in several networks: say which (hub:1/home, hub:1/work)\n"

@@ -195,3 +195,13 @@ def test_watching_on_a_terminal_outlasts_a_restart(monkeypatch: pytest.MonkeyPat
     shown = out.getvalue()
     assert shown.index("alice") < shown.index("no ltunnel is running") < shown.index("back-again")
     assert sys.exc_info() == (None, None, None)
+
+
+def test_the_paths_to_another_node_are_shown() -> None:
+    hub = {"class": "hub", "state": "valid", "used": False, "endpoint": None, "rtt_ms": 41.0}
+    lan = {"class": "lan", "state": "valid", "used": True, "endpoint": "192.168.1.7:9000", "rtt_ms": 0.5}
+    peer = {**PEER, "path": "lan", "chosen": "the LAN before all else", "paths": [hub, lan]}
+    lines = _text({**ANSWER, "peers": [peer]}).splitlines()
+    told = "paths to alice: hub valid 41.0 ms, lan 192.168.1.7:9000 in use (the LAN before all else) 0.5 ms"
+    assert told in [line.rstrip() for line in lines]
+    assert not [line for line in _text({**ANSWER, "peers": [{**peer, "paths": [hub]}]}).splitlines() if "paths" in line]

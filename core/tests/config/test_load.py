@@ -70,8 +70,7 @@ def test_the_documented_client_file_works(write: Write) -> None:
     assert not config.is_hub
     assert config.remote_addr == ("192.0.2.1", 9000)
     assert config.notices() == (
-        "p2p_enabled: not in effect, needs a discovery plugin",
-        "enable_mesh_routing, max_hops, route_update_interval: not in effect, needs a routing plugin",
+        "enable_mesh_routing, max_hops, route_update_interval: not in effect, since no path goes through other clients",
     )
 
 
@@ -273,6 +272,10 @@ def test_options_of_plugins_that_are_not_selected_have_a_notice(write: Write) ->
         ({**CLIENT, "tls_enabled": True, "tls_key_file": "k"}, ("tls_key_file: not in effect in client mode",)),
         ({"remote_addr": "h:1"}, ("remote_addr: not in effect in server mode",)),
         ({"remote_addr": ""}, ()),
+        ({"p2p_port": 4000}, ("p2p_port: not in effect in server mode",)),
+        ({**CLIENT, "p2p_port": 4000, "routing": "none"}, ()),
+        ({**CLIENT, "p2p_enabled": False, "discovery": "d"}, ("discovery: not in effect without p2p_enabled",)),
+        ({**CLIENT, "max_hops": 2}, ("max_hops: not in effect, since no path goes through other clients",)),
         ({**CLIENT, "local_addr": ":9000"}, ("local_addr: not in effect in client mode",)),
     ],
 )  # fmt: skip

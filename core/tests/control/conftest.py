@@ -19,6 +19,7 @@ from ltunnel.control import Control, ControlSettings, Role
 from ltunnel.control.candidates import Dial
 from ltunnel.keys.identity import Identity
 from ltunnel.keys.psk import NetworkKeys, derive_keys, format_key
+from ltunnel.wire.relay import node_name
 from ltunnel.wire.types import STAYING, FrameType, MessageType
 
 HUB_FLOW = ("198.51.100.1", 9000)
@@ -73,6 +74,8 @@ class Host:
         self.control = control
         self.flow = flow
         self.alive = True
+        self.relay: int | None = None
+        """Number of the transport that goes through the hub to other nodes."""
         self.got: list[bytes] = []
         self.events: list = []
         self.sent = 0  # bytes that left
@@ -88,6 +91,9 @@ class Host:
         now = self.net.now
         peer = self.control.fib.lookup(ip_address(to).packed)
         if peer is None or peer.epoch is None or peer.path is None or not peer.epoch.usable(now):
+            if peer is not None:
+                self.control.want(peer, now)
+                self.net.drain(self)
             return False
         datagram = peer.epoch.seal_frame(FrameType.BUNDLE, payload)
         if peer.path.budget is not None:
@@ -97,6 +103,7 @@ class Host:
         peer.last_tx = now
         if peer.unanswered_since is None:
             peer.unanswered_since = now
+        peer.stats.tx_packets += 1
         self.net.transmit(self, peer.path.flow, datagram, peer.path.transport)
         return True
 
@@ -124,6 +131,7 @@ class Host:
         if opened[0] >= FrameType.PING:
             self.control.receive_frame(epoch, opened[0], opened[1], transport, flow, len(data), now)
         elif self.control.session_in_use(epoch):
+            peer.stats.rx_packets += 1
             self.got.append(opened[1])
 
 
@@ -145,6 +153,10 @@ class Net:
         """Transports that do not send, as if their flows were opening."""
         self.calls: list = []
         """Flows that were opened and closed: (when, host, call)."""
+        self.walls: set[tuple[str, str]] = set()
+        """Between whom nothing passes directly: (from, to)."""
+        self.largest = 65_535
+        """The largest datagram that passes directly; larger ones are lost without a word."""
         self.hosts: list[Host] = []
         self.log: list[tuple[float, str, str, str, bytes]] = []
         """(when, from, to, kind of message, datagram), everything that was sent."""
@@ -180,15 +192,20 @@ class Net:
         return self._add(Host(self, "hub", control, HUB_FLOW))
 
     def node(
-        self, who: str, address: str, /, *, pins=None, wall: float = WALL, flow=None, transports=("udp",), **changes
-    ) -> Host:
+        self, who: str, address: str, /, *, pins=None, wall: float = WALL, flow=None, transports=("udp",),
+        relay: bool = False, routing=None, **changes,
+    ) -> Host:  # fmt: skip
         settings = self.settings(who, Role.NODE, address, **changes)
+        ways = len(transports)
         control = ControlUnderTest(
             settings, random=self.randbytes, now=self.now, wall_offset=wall - self.now, pins=pins or {},
-            transports=transports,
+            transports=(*transports, "relay") if relay else transports, relay=ways if relay else None,
+            routing=routing,
         )  # fmt: skip
-        host = self._add(Host(self, who, control, flow or (f"203.0.113.{len(self.hosts) + 1}", 40000)))
-        control.set_hub_paths([(i, HUB_FLOW) for i in range(len(transports))], self.now)
+        host = Host(self, who, control, flow or (f"203.0.113.{len(self.hosts) + 1}", 40000))
+        host.relay = ways if relay else None
+        self._add(host)
+        control.set_hub_paths([(i, HUB_FLOW) for i in range(ways)], self.now)
         self.drain(host)
         return host
 
@@ -205,17 +222,44 @@ class Net:
 
     # -------------------------------------------------------------- the wire
 
-    def transmit(self, source: Host, flow: tuple[str, int], data: bytes, transport: int = 0) -> None:
+    def connected(self, host: Host) -> bool:
+        """Whether the hub has a session with a node, as far as the node knows."""
+        hub = host.control.hub
+        return hub is not None and hub.epoch is not None
+
+    def transmit(self, source: Host, flow, data: bytes, transport: int = 0) -> None:
+        if transport == source.relay:
+            self._relay(source, flow, data)
+            return
         target = next((host for host in self.hosts if host.flow == flow), None)
         kind = MessageType(data[0]).name if data[0] in MessageType.__members__.values() else "?"
         self.log.append((self.now, source.name, target.name if target else "nobody", kind, data))
         source.sent += len(data)
         if transport in self.shut or target is None or (self.cut is not None and self.cut(source, target, data)):
             return
+        if (source.name, target.name) in self.walls or len(data) > self.largest:
+            return
         for _ in range(2 if self.random.random() < self.duplicate else 1):
             if self.random.random() >= self.loss:
                 when = self.now + self.delay + self.jitter * self.random.random()
                 heapq.heappush(self._queue, (when, next(self._serial), target, source.flow, data, transport))
+
+    def _relay(self, source: Host, name: bytes, data: bytes) -> None:
+        """Forward as a hub does: between nodes that it has sessions with, with the sender's true name."""
+        hub = next((host for host in self.hosts if host.flow == HUB_FLOW), None)
+        there = [] if hub is None else [key for key in hub.control.peers if hub.control.connected(key)]
+        keys = {node_name(key): key for key in there}
+        target = next((host for host in self.hosts if host.relay and host.settings.identity.public == keys.get(name)),
+                      None)  # fmt: skip
+        own = source.settings.identity.public
+        kind = MessageType(data[0]).name if data[0] in MessageType.__members__.values() else "?"
+        self.log.append((self.now, source.name, f"{target.name if target else 'nobody'} by relay", kind, data))
+        if target is None or own not in there or 0 in self.shut:
+            return
+        if (self.cut is not None and self.cut(source, target, data)) or self.random.random() < self.loss:
+            return
+        when = self.now + 2 * self.delay
+        heapq.heappush(self._queue, (when, next(self._serial), target, node_name(own), data, target.relay))
 
     def inject(self, target: Host, flow: tuple[str, int], data: bytes, transport: int = 0) -> None:
         """Put a datagram into a host's socket at once."""
@@ -230,7 +274,7 @@ class Net:
                 if isinstance(call, Dial):
                     control.dialled(call, call.address, self.now)
             for transport, flow, data in _take(control.outbox):
-                if transport in self.closed:
+                if transport in self.closed or (transport == host.relay and not self.connected(host)):
                     control.refused(transport, flow, self.now)
                 else:
                     self.transmit(host, flow, data, transport)
@@ -277,6 +321,10 @@ class ControlUnderTest(Control):
 
     def _rekey(self, session, now: float) -> None:
         self._deadlines.rekey(session, now)
+
+    def connected(self, key: bytes) -> bool:
+        session = self._ctx.sessions.get(key)
+        return session is not None and session.in_use
 
     def session_with(self, key: bytes):
         return self._ctx.sessions.get(key)

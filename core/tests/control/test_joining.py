@@ -15,12 +15,12 @@ def test_a_handshake_is_four_messages_and_both_sides_know_each_other(net):
     assert node.hub.key == hub.settings.identity.public
     assert (node.hub.name, node.hub.mtu, node.hub.is_hub) == ("hub", 1400, True)
     assert node.hub.hosts == {ip_address("10.0.0.1").packed}
-    assert [str(network) for network in node.hub.networks] == ["10.0.0.0/24"]
+    assert node.hub.networks == ()
     (peer,) = hub.peers.values()
     assert (peer.name, peer.key, peer.path.flow) == ("a", node.settings.identity.public, node.flow)
     assert hub.fib.lookup(ip_address("10.0.0.2").packed) is peer
     assert hub.fib.lookup(ip_address("10.0.0.3").packed) is None
-    assert node.fib.lookup(ip_address("10.0.0.77").packed) is node.hub
+    assert node.fib.lookup(ip_address("10.0.0.77").packed) is None
     assert hub.peer_state(peer) == "established"
     assert len(hub.texts("node-joined")) == 1
     assert len(node.texts("connected")) == 1

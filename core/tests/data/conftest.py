@@ -7,6 +7,7 @@ from ipaddress import ip_address, ip_interface
 
 import pytest
 
+from ltunnel.constants import DATA_OVERHEAD, RELAY_TRAILER
 from ltunnel.data.deliver import Delivery
 from ltunnel.data.fec.codes import Codes
 from ltunnel.data.fec.receiver import ShardReceiver
@@ -16,9 +17,13 @@ from ltunnel.data.inbound import Inbound
 from ltunnel.data.local import Local
 from ltunnel.data.outbound import Outbound
 from ltunnel.data.refuse import Refusals
+from ltunnel.data.relay import RelayForwarder, RelayReceiver, RelayTransport
 from ltunnel.data.reports import Reporter
+from ltunnel.data.waiting import Waiting
+from ltunnel.plugin import Transport
 from ltunnel.session import Epoch, Fib, Path, Peer, Stats
 from ltunnel.testing.tun import SimTun
+from ltunnel.wire.relay import node_name
 from ltunnel_crypto_aesgcm import AesGcm
 from ltunnel_transport_udp import UdpTransport
 
@@ -134,13 +139,27 @@ class End:
         refusals = Refusals(local, self.stats)
         self.now = NOW
         self.sender = ShardSender(*fec) if fec else None
-        self.outbound = Outbound(self.tun, self.fib, (self.transport,), local, refusals, self.stats, mtu, self.sender)
-        delivery = Delivery(self.tun, self.outbound, local, refusals, self.stats, forwards=hub, isolated=isolated)
+        self.transports: list[Transport] = [self.transport]
+        self.waiting = Waiting()
+        self.outbound = Outbound(
+            self.tun, self.fib, self.transports, local, refusals, self.stats, mtu, self.sender, self.waiting
+        )
+        delivery = Delivery(self.tun, self.outbound, local, refusals, self.stats, hub=hub)
         self.reporter = Reporter(self.control.sessions)
         self.shards = ShardReceiver(fec[0], delivery, self.control.sessions) if fec else None
-        self.inbound = Inbound(
-            (self.transport,), self.control, delivery, self.reporter, self.stats, self.shards, self.sender
-        )
+        parts = self.transports, self.control, delivery, self.reporter, self.stats, self.shards, self.sender
+        self.hub: Peer | None = None
+        if hub:
+            self.inbound = Inbound(*parts, RelayForwarder(self.fib.names, self.transports, isolated=isolated))
+        else:
+            name, inner = node_name(self.key), Inbound(*parts)
+            self.transports.append(RelayTransport(name, lambda: self.hub, self.transports))
+            self.inbound = Inbound(*parts, RelayReceiver(name, 1, inner), inner.records)
+
+    @property
+    def key(self) -> bytes:
+        """The static key that peers know it by."""
+        return self.endpoint[0].encode().ljust(32)
 
     def pump(self) -> list[tuple[tuple[str, int], bytes]]:
         """Send all that the TUN has; return the datagrams."""
@@ -166,7 +185,9 @@ class End:
 
     def peer(self, far: End, number: int, *, is_hub: bool, networks: Sequence[str] = ()) -> Peer:
         """Make the far end a peer, with keys that follow from the two indices."""
-        peer = Peer(far.endpoint[0].encode().ljust(32), far.endpoint[0], is_hub=is_hub)
+        peer = Peer(far.key, far.endpoint[0], is_hub=is_hub)
+        if is_hub:
+            self.hub = peer
         peer.hosts = frozenset(ip_interface(address).ip.packed for address in far.addresses)
         peer.networks = tuple(ip_interface(network).network for network in networks)
         peer.path = Path(0, far.endpoint)
@@ -233,15 +254,42 @@ class Net:
             peer.quality.report(1, 1000, 1000, NOW)
 
     @staticmethod
-    def star(*, isolated: bool = False, mtus: Sequence[int] = (1400, 1400, 1400)) -> tuple[End, End, End]:
-        """A hub (10.0.0.1) and two nodes (10.0.0.2, 10.0.0.3)."""
-        hub = End(("10.0.0.1/24", "fd00::1/64"), "192.0.2.1", mtu=mtus[0], hub=True, isolated=isolated)
+    def star() -> tuple[End, End, End]:
+        """A hub (10.0.0.1) and two nodes (10.0.0.2, 10.0.0.3); the nodes send everything to the hub."""
+        hub = End(("10.0.0.1/24", "fd00::1/64"), "192.0.2.1", mtu=1400, hub=True, isolated=False)
         nodes = []
         for number in (2, 3):
             addresses = (f"10.0.0.{number}/24", f"fd00::{number}/64")
-            node = End(addresses, f"192.0.2.{number}", mtu=mtus[number - 1], hub=False, isolated=False)
+            node = End(addresses, f"192.0.2.{number}", mtu=1400, hub=False, isolated=False)
             connect(node, hub, number, right_is_hub=True)
             nodes.append(node)
+        return hub, nodes[0], nodes[1]
+
+    @staticmethod
+    def relayed(
+        *,
+        isolated: bool = False,
+        mtu: int = 1400,
+        prefixed: bool = False,
+        fec: tuple[Codes, FecSettings] | None = None,
+    ) -> tuple[End, End, End]:
+        """A hub (10.0.0.1) and two nodes (10.0.0.2, 10.0.0.3) that have a session with each other through it."""
+        hub = End(("10.0.0.1/24",), "192.0.2.1", mtu=mtu, hub=True, isolated=isolated, prefixed=prefixed)
+        nodes = []
+        for number in (2, 3):
+            addresses = (f"10.0.0.{number}/24", f"fd00::{number}/64")
+            node = End(addresses, f"192.0.2.{number}", mtu=mtu, hub=False, isolated=False, prefixed=prefixed, fec=fec)
+            connect(node, hub, number)
+            assert node.hub is None
+            node.hub = node.fib.lookup(ip_address("10.0.0.1").packed)
+            assert node.hub is not None
+            node.hub.is_hub = True
+            nodes.append(node)
+        connect(nodes[0], nodes[1], 4)
+        for one, other in (nodes, nodes[::-1]):
+            peer = one.fib.names[node_name(other.key)]
+            peer.path = Path(1, node_name(other.key))
+            peer.mtu = mtu - DATA_OVERHEAD - RELAY_TRAILER
         return hub, nodes[0], nodes[1]
 
 

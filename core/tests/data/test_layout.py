@@ -10,7 +10,7 @@ import pytest
 from ltunnel.constants import HEADROOM
 from ltunnel.data.fec.codes import Codes
 from ltunnel.data.fec.settings import FecMode, FecSettings
-from ltunnel.data.grid import Arena
+from ltunnel.data.grid import Arena, ReceiveGrid
 from ltunnel.data.records import PartGrid, RecordSealer
 from ltunnel.session import Epoch
 from ltunnel.testing import packets
@@ -133,3 +133,11 @@ def test_what_the_document_says_is_understood(net, gso_size):
     right.take(left, [peer.epoch.seal_frame(body[-1], body[:-1]) for body in bodies])
     texts = [b"ABCDEFGH", b"IJ"] if gso_size else [b"one", b"two"]
     assert [packet.payload for packet in right.tun.parsed()] == texts
+
+
+def test_opened_rows_go_to_the_arena_that_is_asked_for():
+    grid = ReceiveGrid(Arena(5000), 0, 100, 100)
+    first, second = Arena(5000), Arena(5000)
+    for arena, mark in ((first, b"1"), (second, b"2"), (first, b"3")):
+        grid.outputs(arena, 72, 72)[1][:1] = mark
+    assert first.data[72:73] + second.data[72:73] == b"32"

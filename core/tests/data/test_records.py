@@ -153,7 +153,7 @@ def test_parts_of_strangers_take_bounded_memory(pair):
     word = MessageType.RECORD << 24 | epoch.local_index
     parts = [HEADER.pack(word, 40, 3, 1400, counter) + bytes(1400) for counter in range(1000, 100_000, 100)]
     right.take(left, parts)
-    assembly = right.inbound._records.assembly
+    assembly = right.inbound.records.assembly
     assert len(assembly._records) <= Assembly.LIMIT
     assert len(assembly._records) + len(assembly._free) <= Assembly.LIMIT + 1
     right.take(left, send(left, 7))

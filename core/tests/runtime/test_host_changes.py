@@ -87,6 +87,20 @@ def test_forwarding_that_cannot_end_is_said(machine):
     assert machine.tables == {}
 
 
+def test_rules_can_be_taken_back_one_by_one(machine):
+    changes = machine.start()
+    changes.add_rules([RULE, OTHER, RULE])
+    changes.remove_rules([RULE])
+    assert machine.tables == {"ltunnel_tun0": ([OTHER, RULE], None)}
+    machine.broken = True
+    with pytest.raises(HostError):
+        changes.remove_rules([OTHER])
+    machine.broken = False
+    changes.remove_rules([RULE])
+    assert machine.tables == {"ltunnel_tun0": ([OTHER], None)}
+    changes.remove_rules([])
+
+
 def test_a_change_is_noted_before_it_is_made(machine, monkeypatch):
     changes = machine.start()
     monkeypatch.setattr(host_changes, "load_table", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))

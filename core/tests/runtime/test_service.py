@@ -13,9 +13,15 @@ from ltunnel.control.directory import Binding
 from ltunnel.control.events import Event, Level
 from ltunnel.control.settings import Role
 from ltunnel.errors import HostError
+from ltunnel.node import CloseOrder, OpenOrder, PortOrder
+from ltunnel.plugin import NoOptions, TransportContext
+from ltunnel.registry import Part
+from ltunnel.runtime.fresh_ports import FreshPorts
+from ltunnel.runtime.host_changes import HostChanges
 from ltunnel.runtime.loop import Loop, make_event
 from ltunnel.runtime.service import Service
 from ltunnel.runtime.udp import open_udp
+from ltunnel_transport_udp import ltunnel_transport
 
 ALICE = Binding(key=bytes(32), addresses=(ip_address("10.0.0.2"),), name="alice")
 
@@ -53,6 +59,20 @@ class FakeNode:
         self.events: list[Event] = []
         self.calls: list[str] = []
         self.timeout: float | None = None
+        self.orders: list[PortOrder] = []
+        self.opened: list[tuple[PortOrder, int]] = []
+
+    def take_orders(self) -> list[PortOrder]:
+        orders, self.orders = self.orders, []
+        return orders
+
+    def ports_opened(self, order: PortOrder, transports: list[object], now: float) -> list[int]:
+        self.opened.append((order, len(transports)))
+        return list(range(7, 7 + len(transports)))
+
+    def add_other_port(self, transport: int, other: object, number: int) -> int:
+        self.opened.append((transport, number))
+        return 7
 
     def start(self, now: float) -> None:
         self.calls.append("start")
@@ -125,6 +145,7 @@ class Around:
         return [event.name for event in self.logged]
 
     def close(self) -> None:
+        self.service.close()
         self.port.close()
         self.loop.close()
         os.close(self.tun.fd)
@@ -139,7 +160,7 @@ def around() -> Iterator[Around]:
 
 def test_whoever_watches_is_asked_at_each_turn(around):
     asked = []
-    around.service.network_watch = SimpleNamespace(check=lambda now: asked.append(now) or now + 5.0)
+    around.service.surroundings = SimpleNamespace(check=lambda now: asked.append(now) or now + 5.0)
     assert around.service.tick(100.0) == 105.0
     assert asked == [100.0]
 
@@ -302,3 +323,74 @@ def test_a_mistake_on_a_packet_costs_the_packet(around):
     assert "ValueError at test_service.py:" in told.text
     assert secret.decode() not in str(told)
     assert around.service.status(0.0)["internal_errors"] == 3
+
+
+# ---------------------------------------------------------------- ports on demand
+
+
+@pytest.fixture
+def fresh(around, tmp_path) -> Around:
+    """A service that may open ports."""
+    parts = [Part("transport_udp", ltunnel_transport(), NoOptions())]
+    context = TransportContext(listen=None, remote=("127.0.0.1", 9), local_port=4242)
+    changes = HostChanges(tmp_path, "tun0", pytest.fail)
+    around.service.fresh_ports = FreshPorts(parts, context, changes, receive_buffer=100_000)
+    return around
+
+
+def ports_of(around: Around) -> list[dict[str, object]]:
+    return around.service.status(0.0)["ports"][1:]
+
+
+def test_ports_are_opened_served_and_closed_as_ordered(fresh):
+    order = OpenOrder(0, 2, "owner")
+    fresh.node.orders = [order]
+    fresh.service.tick(time.monotonic())
+    assert fresh.node.opened == [(order, 2)]
+    first, second = ports_of(fresh)
+    assert first["transport"] == "transport_udp"
+    numbers = [int(port["local"].rpartition(":")[2]) for port in (first, second)]
+    assert len({*numbers, 4242, 0}) == 4, "each has a number of its own"
+    fresh.port.send(memoryview(bytearray(5)), 0, 5, 5, ("127.0.0.1", numbers[1]))
+    fresh.node.handle_timeout = lambda now: fresh.loop.stop()
+    fresh.node.timeout = time.monotonic() + 0.05
+    fresh.node.orders = [CloseOrder(7)]
+    fresh.service.run()
+    assert "port 8" in fresh.node.calls
+    assert "port 7" not in fresh.node.calls
+    assert fresh.node.calls[-1] == "stop"
+    assert [port["local"] for port in ports_of(fresh)] == [second["local"]]
+    fresh.service.close()
+    assert ports_of(fresh) == []
+
+
+def test_fewer_ports_than_ordered_are_better_than_none(fresh, monkeypatch):
+    real = fresh.service.fresh_ports.open
+
+    def open_one(transport: int) -> object:
+        if fresh.service.fresh_ports.opened:
+            raise HostError("too many open files")
+        fresh.service.fresh_ports.opened = True
+        return real(transport)
+
+    fresh.service.fresh_ports.opened = False
+    monkeypatch.setattr(fresh.service.fresh_ports, "open", open_one)
+    for order in (OpenOrder(0, 5, "first"), OpenOrder(0, 5, "second")):
+        fresh.node.orders.append(order)
+    fresh.service.tick(time.monotonic())
+    assert [count for _, count in fresh.node.opened] == [1, 0]
+    assert fresh.names().count("no-port") == 1, "told once a minute"
+
+
+def test_a_hubs_second_port(around, tmp_path):
+    parts = [Part("transport_udp", ltunnel_transport(), NoOptions())]
+    changes = HostChanges(tmp_path, "tun0", pytest.fail)
+    fresh = FreshPorts(parts, TransportContext(listen=("127.0.0.1", 9), remote=None), changes, receive_buffer=100_000)
+    instance = fresh.open(0, listen=0)
+    around.service.fresh_ports = fresh
+    around.service.add_other_port(0, instance)
+    assert around.node.opened == [(0, instance.port.local[1])]
+    with pytest.raises(HostError, match="in use"):
+        fresh.open(0, listen=instance.port.local[1])
+    around.service.close()
+    assert instance.port.fileno() < 0

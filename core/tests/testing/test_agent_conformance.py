@@ -11,83 +11,117 @@ import pytest
 from pydantic import BaseModel, Field
 
 from ltunnel.plugin import (
+    Action,
     Address,
+    Behaviour,
     Candidate,
     CandidateKind,
     DiscoveryDescriptor,
+    LocalAddress,
     NextHop,
     NoOptions,
     Options,
     PathView,
     PluginInfo,
+    Prepared,
     Probe,
+    Query,
+    Request,
     RoutingDescriptor,
     Signal,
     SignalKind,
     hookimpl,
+    read_target,
 )
 from ltunnel.testing.conformance import DiscoveryConformance, PluginConformance, RoutingConformance
 
 
-def usable(address: Address) -> bool:
-    try:
-        host = ip_address(address[0])
-    except ValueError:
-        return False
-    nobody = host.is_multicast or host.is_unspecified or host.is_loopback or host.is_link_local or host.is_reserved
-    return not nobody and 0 < address[1] < 65_536
-
-
 class Agent:
-    """Advertises what it is told, probes each candidate ten times, 0.2 s apart."""
+    """Asks the hub once, advertises what it is told, probes each candidate ten times, 0.2 s apart."""
 
     candidates_limit, probes_limit, interval = 8, 10, 0.2
 
     def __init__(self) -> None:
-        self.own: list[Candidate] = []
-        self.known: dict[bytes, tuple[Candidate, ...]] = {}
-        self.plan: list[Probe] = []
+        self.local: tuple[LocalAddress, ...] = ()
+        self.seen: Address | None = None
+        self.todo: list[tuple[float, Action]] = []
 
     def usable(self, address: Address) -> bool:
-        return usable(address)
+        return read_target(address) is not None
+
+    def near(self, candidate: Candidate) -> bool:
+        return not candidate.network or candidate.network in {own.network for own in self.local}
 
     def handle_signal(self, signal: Signal, now: float) -> None:
-        if signal.kind is SignalKind.INTERFACES:
-            self.own += [Candidate(kind=CandidateKind.HOST, address=a, priority=100) for a in signal.addresses]
-        elif signal.kind is SignalKind.OBSERVED:
-            self.own += [Candidate(kind=CandidateKind.SRFLX, address=a, priority=200) for a in signal.addresses]
-        elif signal.kind is SignalKind.CANDIDATES:
-            self.known[signal.peer] = signal.candidates
-        elif signal.kind is SignalKind.PUNCH:
-            self.punch(signal.peer, now)
-        elif signal.kind is SignalKind.CLOSED:
-            self.plan = [probe for probe in self.plan if probe.peer != signal.peer]
+        match signal.kind:
+            case SignalKind.INTERFACES:
+                self.local = signal.local
+                self.todo.append((now, Query()))
+            case SignalKind.OBSERVED:
+                self.seen = signal.address
+            case SignalKind.SEEK:
+                self.todo.append((now, Request(peer=signal.peer, round=0, candidates=tuple(self.candidates(now)))))
+            case SignalKind.PREPARE:
+                self.todo.append((now, Prepared(peer=signal.peer, round=0, candidates=tuple(self.candidates(now)))))
+            case SignalKind.START:
+                self.punch(signal, now + signal.delay)
+            case SignalKind.CLOSED:
+                self.leave(signal.peer)
 
-    def punch(self, peer: bytes, now: float) -> None:
-        self.plan = [probe for probe in self.plan if probe.peer != peer]
-        mine = {candidate.address for candidate in self.own}
-        good = [c for c in self.known.get(peer, ()) if self.usable(c.address) and c.address not in mine]
+    def leave(self, peer: bytes) -> None:
+        self.todo = [(at, action) for at, action in self.todo if action.peer != peer]
+
+    def punch(self, signal: Signal, begin: float) -> None:
+        mine = {own.address[0] for own in self.local}
+        good = [c for c in signal.candidates if self.usable(c.address) and c.address[0] not in mine and self.near(c)]
         good.sort(key=lambda candidate: -candidate.priority)
         for round_ in range(self.probes_limit):
-            at = now + round_ * self.interval
-            self.plan += [Probe(peer=peer, to=c.address, at=at) for c in good[: self.candidates_limit]]
+            at = begin + round_ * self.interval
+            self.todo += [(at, Probe(peer=signal.peer, to=c.address)) for c in good[: self.candidates_limit]]
 
     def candidates(self, now: float) -> Sequence[Candidate]:
-        good = {candidate.address: candidate for candidate in self.own if self.usable(candidate.address)}
-        return sorted(good.values(), key=lambda candidate: -candidate.priority)[: self.candidates_limit]
+        own = [
+            Candidate(kind=CandidateKind.HOST, address=here.address, priority=100 - place, network=here.network)
+            for place, here in enumerate(self.local)
+            if self.usable(here.address) and (here.network or ":" in here.address[0])
+        ]
+        if self.seen is not None:
+            own.insert(0, Candidate(kind=CandidateKind.SRFLX, address=self.seen, priority=200))
+        return own[: self.candidates_limit]
 
-    def probes(self, now: float) -> Sequence[Probe]:
-        due = [probe for probe in self.plan if probe.at <= now]
-        self.plan = [probe for probe in self.plan if probe.at > now]
+    def actions(self, now: float) -> Sequence[Action]:
+        due = [action for at, action in self.todo if at <= now]
+        self.todo = [(at, action) for at, action in self.todo if at > now]
         return due
 
     def next_timeout(self) -> float | None:
-        return min((probe.at for probe in self.plan), default=None)
+        return min((at for at, _ in self.todo), default=None)
+
+    def behaviour(self) -> Behaviour:
+        return Behaviour()
+
+    def explain(self, now: float) -> Mapping[str, Any]:
+        return {"nat": "unknown", "advice": [], "mapped": [], "peers": {bytes(range(32)).hex(): {}}}
 
 
 class Unsorted(Agent):
     def candidates(self, now):
         return super().candidates(now)[::-1]
+
+
+class Careless(Agent):
+    """Tells private addresses without saying where they hold."""
+
+    def candidates(self, now):
+        return [replace(candidate, network=b"") for candidate in super().candidates(now)]
+
+
+class Deaf(Agent):
+    """Never asks for a path."""
+
+    def handle_signal(self, signal, now):
+        if signal.kind is not SignalKind.SEEK:
+            super().handle_signal(signal, now)
 
 
 class Generous(Agent):
@@ -103,43 +137,66 @@ class Gullible(Agent):
         return True
 
 
+class Roaming(Agent):
+    """Takes equal private addresses for one LAN."""
+
+    def near(self, candidate):
+        return True
+
+
 class Repeats(Agent):
-    def probes(self, now):
-        return [probe for probe in self.plan if probe.at <= now]
+    def actions(self, now):
+        return [action for at, action in self.todo if at <= now]
 
 
 class Hasty(Agent):
-    def probes(self, now):
-        due, self.plan = self.plan, []
-        return due
+    def punch(self, signal, begin):
+        super().punch(signal, begin - signal.delay)
 
 
 class Stalker(Agent):
-    def handle_signal(self, signal, now):
-        if signal.kind is not SignalKind.CLOSED:
-            super().handle_signal(signal, now)
+    def leave(self, peer):
+        pass
 
 
 class Storm(Agent):
     """Probes the neighbours of what a peer named."""
 
-    def probes(self, now):
-        return [replace(probe, to=("192.0.2.255", probe.to[1])) for probe in super().probes(now)]
+    def actions(self, now):
+        return [
+            replace(action, to=("192.0.2.255", action.to[1])) if isinstance(action, Probe) else action
+            for action in super().actions(now)
+        ]
+
+
+class Lottery(Agent):
+    """Guesses ports without end."""
+
+    def punch(self, signal, begin):
+        for port in range(3000):
+            self.todo.append((begin, Probe(peer=signal.peer, to=(signal.candidates[0].address[0], 2000 + port))))
+
+
+class Stubborn(Agent):
+    """Opens one port after the other, whatever the NATs are."""
+
+    def punch(self, signal, begin):
+        for port in range(1, 120):
+            self.todo.append((begin, Probe(peer=signal.peer, to=signal.candidates[0].address, port=port)))
 
 
 class WorstFirst(Agent):
     candidates_limit = 2
 
-    def punch(self, peer, now):
-        self.known[peer] = tuple(replace(c, priority=-c.priority) for c in self.known.get(peer, ()))
-        super().punch(peer, now)
+    def punch(self, signal, begin):
+        turned = tuple(replace(c, priority=-c.priority) for c in signal.candidates)
+        super().punch(replace(signal, candidates=turned), begin)
 
 
 class OwnEcho(Agent):
-    def handle_signal(self, signal, now):
-        super().handle_signal(signal, now)
-        if signal.kind is SignalKind.PUNCH:
-            self.plan += [Probe(peer=signal.peer, to=c.address, at=now) for c in self.own[:1]]
+    def punch(self, signal, begin):
+        super().punch(signal, begin)
+        self.todo += [(begin, Probe(peer=signal.peer, to=own.address)) for own in self.local[:1]]
 
 
 class Restless(Agent):
@@ -150,13 +207,33 @@ class Restless(Agent):
 class Chatty(Agent):
     """Probes somebody without being told to."""
 
-    def probes(self, now):
-        return [*super().probes(now)] if now else [Probe(peer=bytes(32), to=("198.51.100.1", 1), at=0.0)]
+    def handle_signal(self, signal, now):
+        super().handle_signal(signal, now)
+        if signal.kind is SignalKind.INTERFACES:
+            self.todo.append((now + 20.0, Probe(peer=bytes(32), to=("198.51.100.1", 1))))
+
+
+class Nagging(Agent):
+    """Asks the hub again and again."""
+
+    def actions(self, now):
+        due = super().actions(now)
+        return [*due, *self.again(due, now)]
+
+    def again(self, due, now):
+        if any(isinstance(action, Query) for action in due):
+            self.todo.append((now + 1.0, Query()))
+        return ()
 
 
 class Chokes(Agent):
     def usable(self, address):
-        return usable((str(ip_address(address[0])), address[1]))
+        return read_target((str(ip_address(address[0])), address[1])) is not None
+
+
+class Mumbles(Agent):
+    def explain(self, now):
+        return {"nat": b"unknown"}
 
 
 def agent(make: type[Agent]) -> DiscoveryDescriptor:
@@ -169,12 +246,15 @@ def test_a_good_agent_passes(failures: Callable[..., set[str]]):
 
 @pytest.mark.parametrize(("make", "found_by"), [
     (Unsorted, "test_own_candidates"), (Broad, "test_many_interfaces"), (Broad, "test_probes_stay_in_budget"),
+    (Careless, "test_private_addresses_name_their_lan"), (Deaf, "test_a_path_is_asked_for"),
     (Generous, "test_probes_stay_in_budget"), (Gullible, "test_hostile_signals"), (Gullible, "test_many_interfaces"),
-    (Repeats, "test_probes_stay_in_budget"), (Hasty, "test_probes_stay_in_budget"),
+    (Repeats, "test_probes_stay_in_budget"), (Hasty, "test_nothing_before_the_delay"),
     (Stalker, "test_closed_peers_are_left_alone"), (Storm, "test_no_third_party_is_probed"),
-    (WorstFirst, "test_best_candidates_first"), (OwnEcho, "test_equal_private_addresses"),
-    (Restless, "test_silence_is_the_default"), (Chatty, "test_silence_is_the_default"),
-    (Chokes, "test_hostile_signals"),
+    (Lottery, "test_guesses_stay_in_budget"), (Stubborn, "test_two_hard_nats_are_no_storm"),
+    (WorstFirst, "test_best_candidates_first"), (OwnEcho, "test_own_addresses_are_not_probed"),
+    (Roaming, "test_equal_private_addresses"), (Restless, "test_silence_is_the_default"),
+    (Chatty, "test_silence_is_the_default"), (Nagging, "test_silence_is_the_default"),
+    (Chokes, "test_hostile_signals"), (Mumbles, "test_explanations_are_json"),
 ])  # fmt: skip
 def test_bad_agents_are_found(failures: Callable[..., set[str]], make: type[Agent], found_by: str):
     assert found_by in failures(DiscoveryConformance, descriptor=agent(make))
@@ -199,9 +279,12 @@ class Policy:
             if path.peer not in best or self.cost(path) < self.cost(best[path.peer]):
                 best[path.peer] = path
         for peer, path in best.items():
-            hop = NextHop(via=path.via, path_class=path.path_class, reason=f"{path.path_class.name.lower()} is best")
+            hop = NextHop(
+                number=path.number, via=path.via, path_class=path.path_class,
+                reason=f"{path.path_class.name.lower()} is best",
+            )  # fmt: skip
             old = (self.last or {}).get(peer)
-            kept = [p for p in paths if old and (p.peer, p.via, p.path_class) == (peer, old.via, old.path_class)]
+            kept = [p for p in paths if old and (p.peer, p.number, p.path_class) == (peer, old.number, old.path_class)]
             if kept and path.path_class == kept[0].path_class and path.rtt > kept[0].rtt * self.gain:
                 assert old is not None
                 hop = old
@@ -212,7 +295,7 @@ class Policy:
         return hops
 
     def cost(self, path: PathView) -> Any:
-        return (path.path_class, path.rtt, path.via)
+        return (path.suspect, path.path_class, path.rtt, path.number)
 
 
 class AlwaysAnswers(Policy):
@@ -241,6 +324,19 @@ class Clings(Policy):
 class HubLover(Policy):
     def cost(self, path):
         return (-path.path_class, path.rtt, path.via)
+
+
+class Careless(Policy):
+    """Goes by whatever path, whether it answers or not."""
+
+    def cost(self, path):
+        return (path.path_class, path.rtt, -path.number)
+
+
+class Renumbers(Policy):
+    def decide(self, paths, now):
+        hops = super().decide(paths, now)
+        return hops and {peer: replace(hop, number=hop.number + 1) for peer, hop in hops.items()}
 
 
 class Mute(Policy):
@@ -274,6 +370,7 @@ def test_a_good_policy_passes(failures: Callable[..., set[str]]):
     (Invents, "test_the_only_path_is_taken"), (Clings, "test_a_path_that_is_gone_is_left"),
     (HubLover, "test_classes_in_order"), (Mute, "test_the_only_path_is_taken"),
     (Trusting, "test_hostile_measurements"), (FirstCome, "test_classes_in_order"),
+    (Careless, "test_a_path_in_doubt_is_not_moved_to"), (Renumbers, "test_the_only_path_is_taken"),
 ])  # fmt: skip
 def test_bad_policies_are_found(failures: Callable[..., set[str]], make: type[Policy], found_by: str):
     assert found_by in failures(RoutingConformance, descriptor=policy(make))

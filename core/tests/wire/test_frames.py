@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ltunnel.errors import WireError
+from ltunnel.plugin import Answer, Behaviour, Candidate, CandidateKind, Carrier, Dependence
 from ltunnel.wire import fields, frames, tlv
 from ltunnel.wire.frames import (
     Bye,
@@ -22,7 +23,10 @@ from ltunnel.wire.frames import (
     Routes,
     Welcome,
 )
+from ltunnel.wire.observe import Observe, Observed
 from ltunnel.wire.payloads import ConfirmPayload, InitPayload, RespPayload, stack_fingerprint
+from ltunnel.wire.punch import Punch, PunchStage
+from ltunnel.wire.relay import RelayTrailer, node_name
 from ltunnel.wire.text import escape, valid_name
 from ltunnel.wire.types import FrameType
 
@@ -46,6 +50,11 @@ PEERS = st.builds(
     st.binary(min_size=32, max_size=32),
     st.text(min_size=1, max_size=10).filter(valid_name),
     st.lists(INTERFACES, max_size=2).map(tuple),
+    st.none() | MTUS,
+)
+
+ENDPOINTS = st.tuples(
+    st.ip_addresses().filter(lambda ip: getattr(ip, "ipv4_mapped", None) is None).map(str), st.integers(1, 0xFFFF)
 )
 
 FRAMES = st.one_of(
@@ -65,6 +74,35 @@ FRAMES = st.one_of(
     st.builds(Routes, NETWORK_LISTS),
     st.builds(Deny, st.sampled_from(DenyCode), REASONS),
     st.builds(Bye, st.sampled_from(ByeCode), REASONS),
+    st.builds(Observe, TOKENS, st.booleans()),
+    st.builds(Observed, TOKENS, st.booleans(), st.integers(0, 0xFFFF), ENDPOINTS),
+    st.builds(
+        Punch,
+        stage=st.sampled_from(PunchStage),
+        key=st.binary(min_size=32, max_size=32),
+        round=st.integers(0, 255),
+        delay=st.integers(0, 0xFFFF).map(lambda milliseconds: milliseconds / 1000),
+        first=st.booleans(),
+        behaviour=st.builds(
+            Behaviour,
+            mapping=st.sampled_from(Dependence),
+            filtering=st.sampled_from(Dependence),
+            hairpin=st.sampled_from(Answer),
+            preserves_port=st.sampled_from(Answer),
+        ),
+        candidates=st.lists(
+            st.builds(
+                Candidate,
+                kind=st.sampled_from(CandidateKind),
+                address=ENDPOINTS,
+                priority=st.integers(0, 0xFFFFFFFF),
+                carrier=st.sampled_from(Carrier),
+                network=st.sampled_from((b"", b"network1")),
+            ),
+            max_size=8,
+        ).map(tuple),
+        reason=REASONS,
+    ),
 )
 CONFIRMS = st.builds(
     ConfirmPayload,
@@ -108,7 +146,7 @@ def test_any_change_gives_a_frame_or_a_wire_error(frame: Frame, changes: list[tu
         assert type(parsed) is type(frame)
 
 
-@pytest.mark.parametrize("kind", [FrameType.PADDING, FrameType.ROW, FrameType.BUNDLE, FrameType.PUNCH, 0x7F, 0xFF])
+@pytest.mark.parametrize("kind", [FrameType.PADDING, FrameType.ROW, FrameType.BUNDLE, FrameType.RELAY, 0x7F, 0xFF])
 def test_what_is_no_control_frame(kind: int) -> None:
     with pytest.raises(WireError, match=f"type {kind}"):
         frames.parse_frame(kind, b"")
@@ -253,3 +291,90 @@ def test_ping_and_pong() -> None:
         Ping.parse(b"12345678\0\0\0\1")
     with pytest.raises(WireError, match="7 bytes"):
         Pong.parse(bytes(7))
+
+
+# ---------------------------------------------------------------- finding paths
+
+
+@pytest.mark.parametrize("length", [0, 8, 31, 33])
+@pytest.mark.parametrize("kind", [Observe, Observed])
+def test_observe_and_observed_have_one_length(kind: type[Observe | Observed], length: int) -> None:
+    with pytest.raises(WireError, match=f"{length} bytes"):
+        kind.parse(bytes(length))
+
+
+def test_observe_and_observed_are_equally_long() -> None:
+    observed = Observed(b"token123", False, 0, ("2001:db8::1", 1))
+    assert len(Observe(b"token123").pack()) == len(observed.pack()) == 32
+
+
+@pytest.mark.parametrize("frame", [Observe(b"token123"), Observed(b"token123", False, 1, ("192.0.2.1", 7))])
+def test_padding_behind_observe_and_observed_is_zero(frame: Observe | Observed) -> None:
+    with pytest.raises(WireError, match="zero"):
+        type(frame).parse(frame.pack()[:-1] + b"\x01")
+
+
+def test_observed_without_a_port_is_refused() -> None:
+    with pytest.raises(WireError, match="port"):
+        Observed.parse(bytes(32))
+
+
+PUNCH = Punch(stage=PunchStage.READY, key=bytes(32))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("0a 00 01 03", "0a 00 01 06"),  # a stage that there is not
+        ("0e 00 04 00", "0e 00 04 04"),  # a dependence that there is not
+        ("0e 00 04 00 00 00 00", "0e 00 04 00 00 00 03"),
+        ("0c 00 01", "0d 00 01"),  # no round
+    ],
+)
+def test_punch_with_numbers_that_are_none(old: str, new: str) -> None:
+    body = PUNCH.pack()
+    changed = body.replace(bytes.fromhex(old), bytes.fromhex(new))
+    assert changed != body
+    with pytest.raises(WireError):
+        Punch.parse(changed)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "01 11 00 00 00000000 0000000000000000 c0000207",  # no port
+        "05 11 00 01 00000000 0000000000000000 c0000207",  # no such kind
+        "01 12 00 01 00000000 0000000000000000 c0000207",  # no such carrier
+        "01 11 00 01 00000000 0000000000000000 c000020708",  # an address of five bytes
+        "01 11 00 01 00000000 0000000000000000 00000000000000000000ffffc0000207",  # IPv4 as IPv6
+    ],
+)
+def test_candidates_that_are_none(value: str) -> None:
+    entry = bytes.fromhex(value)
+    with pytest.raises(WireError):
+        Punch.parse(PUNCH.pack() + bytes((fields.Field.CANDIDATE, 0, len(entry))) + entry)
+
+
+def test_punch_is_bounded() -> None:
+    candidate = Candidate(kind=CandidateKind.HOST, address=("2001:db8::1", 9000), priority=1)
+    assert len(Punch(stage=PunchStage.START, key=bytes(32), candidates=(candidate,) * 8, reason="r" * 300).pack()) < 600
+    with pytest.raises(ValueError, match="entries"):
+        Punch(stage=PunchStage.START, key=bytes(32), candidates=(candidate,) * 9).pack()
+    with pytest.raises(ValueError, match="delay"):
+        Punch(stage=PunchStage.START, key=bytes(32), delay=66.0).pack()
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_give_a_relay_trailer_or_a_wire_error(frame: bytes) -> None:
+    try:
+        trailer = RelayTrailer.parse(frame)
+    except WireError:
+        assert len(frame) <= 18 or frame[-1] != FrameType.RELAY
+        return
+    assert frame.endswith(trailer.pack())
+
+
+def test_names_of_nodes() -> None:
+    assert node_name(bytes(32)) == bytes.fromhex("66687aadf862bd77")  # SHA-256 of 32 zero bytes
+    with pytest.raises(ValueError, match="8 bytes"):
+        RelayTrailer(b"short", bytes(8), 1).pack()

@@ -17,6 +17,7 @@ from ltunnel.keys import mac
 from ltunnel.keys.identity import Identity
 from ltunnel.keys.noise import HandshakeState, protocol_name
 from ltunnel.keys.psk import derive_keys, format_key
+from ltunnel.plugin import Answer, Behaviour, Candidate, CandidateKind, Carrier, Dependence
 from ltunnel.wire import messages
 from ltunnel.wire.frames import (
     Bye,
@@ -34,7 +35,10 @@ from ltunnel.wire.frames import (
     parse_frame,
 )
 from ltunnel.wire.messages import PROLOGUE, Confirm, Cookie, Init, Resp, Time, cipher_mark
+from ltunnel.wire.observe import Observe, Observed
 from ltunnel.wire.payloads import ConfirmPayload, InitPayload, RespPayload, stack_fingerprint
+from ltunnel.wire.punch import KindCode, Punch, PunchStage
+from ltunnel.wire.relay import TTL, RelayTrailer, node_name
 from ltunnel.wire.types import FrameType, MessageType
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "wire-format.md"
@@ -130,6 +134,7 @@ def make_examples() -> dict[str, bytes]:
     sealed_time = mac.seal_time(keys.time, salt, TIME_NS, init_mac1, Gcm)  # type: ignore[arg-type]
     data_header = bytes((MessageType.DATA,)) + RESP_INDEX.to_bytes(3, "big") + (5).to_bytes(8, "big")
     ping = FRAMES["ping"].pack() + bytes((FrameType.PING,))
+    data = data_header + AESGCM(first_key).encrypt(data_header, ping, b"")
     return examples | {
         "init": init,
         "resp": resp,
@@ -138,7 +143,8 @@ def make_examples() -> dict[str, bytes]:
         "cookie": Cookie(INIT_INDEX, salt, sealed_cookie).pack(),
         "init-mac2": mac.mac2(cookie, init[: messages.INIT_MAC2]),
         "time": Time(INIT_INDEX, salt, sealed_time).pack(),
-        "data": data_header + AESGCM(first_key).encrypt(data_header, ping, b""),
+        "data": data,
+        "relay": data + RelayTrailer(node_name(hub.public), node_name(node.public), TTL).pack(),
         **{name: frame.pack() for name, frame in FRAMES.items()},
     }
 
@@ -158,6 +164,31 @@ FRAMES: dict[str, Any] = {
     "pong": Pong(b"token123", padding=4),
     "probe": Probe(b"token123", padding=4),
     "report": Report(4096, 4094, 1),
+    "observe": Observe(b"token123", from_other=True),
+    "observed": Observed(b"token123", True, 9001, ("192.0.2.7", 40_100)),
+    "punch": Punch(
+        stage=PunchStage.START,
+        key=b"\x88" * 32,
+        round=1,
+        delay=0.25,
+        first=True,
+        behaviour=Behaviour(
+            mapping=Dependence.ENDPOINT_INDEPENDENT,
+            filtering=Dependence.ADDRESS_AND_PORT_DEPENDENT,
+            hairpin=Answer.NO,
+            preserves_port=Answer.YES,
+        ),
+        candidates=(
+            Candidate(kind=CandidateKind.SRFLX, address=("192.0.2.7", 40_100), priority=100),
+            Candidate(
+                kind=CandidateKind.HOST,
+                address=("fd00::7", 9000),
+                priority=200,
+                carrier=Carrier.TCP,
+                network=b"network1",
+            ),
+        ),
+    ),
     "welcome": Welcome(
         name="hub",
         mtu=1400,
@@ -166,7 +197,7 @@ FRAMES: dict[str, Any] = {
         hub_addresses=(ip_interface("10.0.0.1/24"),),
         isolated=True,
     ),
-    "peers": Peers((PeerEntry(b"\x88" * 32, "node2", (ip_interface("10.0.0.3/24"),)),)),
+    "peers": Peers((PeerEntry(b"\x88" * 32, "node2", (ip_interface("10.0.0.3/24"),), 1400),)),
     "routes": Routes((ip_network("192.168.0.0/16"),)),
     "deny": Deny(DenyCode.ADDRESS_TAKEN, "10.0.0.2 is node2's"),
     "bye": Bye(ByeCode.STOPPED),
@@ -224,6 +255,21 @@ def test_the_document_names_every_code(code: DenyCode | ByeCode) -> None:
     kind = type(code).__name__.removesuffix("Code").upper()
     row = next(line for line in DOCUMENT.read_text().splitlines() if line.startswith(f"| {kind} codes |"))
     assert f"{code.value} {code.name}" in row
+
+
+@pytest.mark.parametrize("stage", PunchStage)
+def test_the_document_names_every_stage(stage: PunchStage) -> None:
+    assert f"| {stage.value} | {stage.name} |" in DOCUMENT.read_text()
+
+
+def test_every_kind_of_candidate_has_a_number() -> None:
+    assert [kind.name for kind in KindCode] == [kind.name for kind in CandidateKind]
+
+
+def test_code_reads_the_trailer_of_the_document(document: dict[str, bytes]) -> None:
+    trailer = RelayTrailer.parse(document["relay"])
+    assert trailer.ttl == TTL
+    assert document["relay"].removesuffix(trailer.pack()) == document["data"]
 
 
 def test_stack_fingerprint_is_as_described() -> None:

@@ -67,9 +67,11 @@ FLAGS = (
     Flag(name="fec-deadline", field="fec_deadline", metavar="MS"),
     Flag(name="fec-target", field="fec_target", metavar="SHARE"),
     Flag(name="fec-overhead", field="fec_overhead", metavar="SHARE"),
-    # Documented flags whose plugins are not there yet: taken, and said to have no effect.
-    Flag(name="p2p", field="p2p_enabled", switch=True, hidden=True),
-    Flag(name="p2p-port", field="p2p_port", hidden=True),
+    Flag(name="p2p", field="p2p_enabled", switch=True),
+    Flag(name="p2p-port", field="p2p_port", metavar="PORT"),
+    Flag(name="discovery", field="discovery", metavar="PLUGIN|none"),
+    Flag(name="routing", field="routing", metavar="PLUGIN|none"),
+    # Documented flags for what is not there yet: taken, and said to have no effect.
     Flag(name="mesh-routing", field="enable_mesh_routing", switch=True, hidden=True),
     Flag(name="max-hops", field="max_hops", hidden=True),
     Flag(name="route-update", field="route_update_interval", hidden=True),

@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 
 @click.group
 def pins() -> None:
-    """List or forget the keys of servers that this machine has met. A server with another key is refused."""
+    """List or forget the keys of servers and nodes that this machine has met. One with another key is refused."""
 
 
 @pins.command("list")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 def list_(as_json: bool) -> None:
-    """List the servers that this machine has met, with their public keys."""
+    """List the servers and, as NAME@SERVER, the nodes that this machine has met, with their public keys."""
     state = _state()
     known = {} if state is None else state.load_pins()
     if as_json:
         click.echo(json.dumps({name: key.hex() for name, key in sorted(known.items())}, indent=2))
     elif not known:
-        click.echo("no servers are pinned")
+        click.echo("nothing is pinned")
     else:
         rows = table("server/network", "public key")
         for name, key in sorted(known.items()):
@@ -44,12 +44,12 @@ def list_(as_json: bool) -> None:
 @pins.command("forget")
 @click.argument("label")
 def forget_pin(label: str) -> None:
-    """Forget a server, by the name that `pins list` shows; the next one that is found there is taken for it."""
+    """Forget a server or node, by the name that `pins list` shows; the next one under that name is taken for it."""
     state = _state()
     known = {} if state is None else state.load_pins()
-    names = [name for name in known if label in (name, name.rpartition("/")[0])]
+    names = [name for name in known if label in (name, name.rpartition("/")[0], name.rpartition("@")[0] or None)]
     if state is None or not names:
-        raise HostError(f"no pinned server is called {printable(label)}; see `ltunnel pins list`")
+        raise HostError(f"no pin is called {printable(label)}; see `ltunnel pins list`")
     if len(names) > 1:
         raise HostError(f"{printable(label)} is pinned in several networks: say which ({', '.join(sorted(names))})")
     (name,) = names

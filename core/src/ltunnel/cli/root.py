@@ -18,6 +18,7 @@ _SUBCOMMANDS = {
     "forget": "ltunnel.cli.memory",
     "genkey": "ltunnel.cli.keys",
     "keycheck": "ltunnel.cli.keys",
+    "nat": "ltunnel.cli.nat",
     "pins": "ltunnel.cli.memory",
     "plugins": "ltunnel.cli.plugins",
     "status": "ltunnel.cli.status",

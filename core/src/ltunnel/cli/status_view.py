@@ -12,7 +12,8 @@ from ltunnel.cli.output import table
 from ltunnel.registry.text import printable
 
 _COLOURS = {"up": "green", "established": "green", "connecting": "yellow", "denied": "red", "expired": "red",
-            "working": "green", "trying": "yellow", "dead": "red"}  # fmt: skip
+            "working": "green", "trying": "yellow", "dead": "red", "refused": "red", "valid": "green",
+            "probing": "yellow", "suspect": "yellow"}  # fmt: skip
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 
 
@@ -27,6 +28,7 @@ def view(answer: Mapping[str, Any]) -> RenderableType:
     lines += (Text(printable(str(warning)), style="yellow") for warning in answer.get("warnings") or ())
     peers = answer.get("peers") or ()
     lines += (_ways(peer) for peer in peers if len(peer.get("candidates") or ()) > 1)
+    lines += (_paths(peer) for peer in peers if len(peer.get("paths") or ()) > 1)
     parts = [*lines, _peers(peers)]
     if answer.get("fec") and peers:
         parts.append(fec_view(answer["fec"], peers))
@@ -93,12 +95,25 @@ def _ways(peer: Mapping[str, Any]) -> Text:
     return text
 
 
+def _paths(peer: Mapping[str, Any]) -> Text:
+    """Say over which paths another node can be reached, and why the one in use is."""
+    text = Text(f"paths to {_word(peer, 'name')}: ")
+    for number, path in enumerate(peer["paths"]):
+        state, rtt = str(path.get("state", "")), path.get("rtt_ms")
+        where = f" {_word(path, 'endpoint')}" if path.get("endpoint") else ""
+        text.append(f"{', ' if number else ''}{_word(path, 'class')}{where} ")
+        text.append("in use" if path.get("used") else state, _COLOURS.get(state, ""))
+        text.append(f" ({_word(peer, 'chosen')})" if path.get("used") and peer.get("chosen") else "")
+        text.append(f" {rtt:.1f} ms" if rtt is not None else "")
+    return text
+
+
 def _peers(peers: Any) -> RenderableType:
     if not peers:
         return Text("no peers")
     rows = table(
-        "peer", "address", "endpoint", "transport", "state", ">handshake", ">heard", ">rtt", ">received", ">packets",
-        ">sent", ">packets", "drops",
+        "peer", "address", "path", "endpoint", "transport", "state", ">handshake", ">heard", ">rtt", ">received",
+        ">packets", ">sent", ">packets", "drops",
     )  # fmt: skip
     for peer in peers:
         state = str(peer.get("state", ""))
@@ -106,6 +121,7 @@ def _peers(peers: Any) -> RenderableType:
         rows.add_row(
             _word(peer, "name") or str(peer.get("key", ""))[:8],
             "\n".join(map(str, peer.get("addresses", ()))),
+            _word(peer, "path"),
             _word(peer, "endpoint"),
             _word(peer, "transport"),
             Text(state, style=_COLOURS.get(state, "")),

@@ -5,6 +5,7 @@
 """
 
 from ltunnel.config.assemble import control_settings, load_stack, network_keys, selection, tunnel_mtu
+from ltunnel.config.direct import discovering, missing, port_mapper, routing_policy
 from ltunnel.config.fec import fec_settings, fec_values
 from ltunnel.config.fields import HostPort, TunnelAddress
 from ltunnel.config.load import load
@@ -16,11 +17,15 @@ __all__ = [
     "HostPort",
     "TunnelAddress",
     "control_settings",
+    "discovering",
     "fec_settings",
     "fec_values",
     "load",
     "load_stack",
+    "missing",
     "network_keys",
+    "port_mapper",
+    "routing_policy",
     "selection",
     "tunnel_mtu",
     "waiting",

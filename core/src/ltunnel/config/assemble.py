@@ -5,6 +5,7 @@ from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 
+from ltunnel.config.direct import discovery_plugin, routing_plugin
 from ltunnel.config.fec import fec_plugin
 from ltunnel.config.model import Config
 from ltunnel.constants import (
@@ -29,10 +30,13 @@ IP_HEADER = {4: 20, 6: 40}
 
 def selection(config: Config, entries: Entries | None = None) -> Selection:
     """Return what a configuration says of plugins, `entries` being those that are installed."""
+    entries = entries or read_entries()
     return Selection(
         transports=config.transport,
         cipher=config.cipher,
-        fec=fec_plugin(config, entries or read_entries()),
+        fec=fec_plugin(config, entries),
+        discovery=discovery_plugin(config, entries),
+        routing=routing_plugin(config, entries),
         disabled=frozenset(config.disable_plugins),
         options=config.plugin_options,
         folder=str(Path(config.source).parent) if config.source else "",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from ltunnel.config.fields import NO_FEC
+from ltunnel.config.fields import NONE
 from ltunnel.config.model import Config
 from ltunnel.data.fec.codes import Codes
 from ltunnel.data.fec.settings import FecMode, FecSettings
@@ -19,7 +19,7 @@ USUAL = "fec_rs"
 def fec_plugin(config: Config, entries: Entries) -> str | None:
     """Return the name of the plugin that a configuration selects, None for none."""
     if config.fec:
-        return None if config.fec == NO_FEC else config.fec
+        return None if config.fec == NONE else config.fec
     return USUAL if entries.named(USUAL) and USUAL not in config.disable_plugins else None
 
 

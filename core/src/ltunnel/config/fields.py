@@ -199,10 +199,10 @@ def refuse_bool(value: object) -> object:
     return value
 
 
-NO_FEC = "none"
-"""What is written to go without a FEC plugin."""
+NONE = "none"
+"""What is written to go without a plugin of a kind."""
 
 
-def read_fec(value: object) -> str:
-    """Read the name of a FEC plugin, or that there is to be none."""
-    return NO_FEC if value == NO_FEC else read_plugin_name(value)
+def read_optional_plugin(value: object) -> str:
+    """Read the name of a plugin, or that there is to be none."""
+    return NONE if value == NONE else read_plugin_name(value)

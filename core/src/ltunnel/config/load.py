@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ltunnel.config import tls
-from ltunnel.config.fields import NO_FEC
+from ltunnel.config.fields import NONE
 from ltunnel.config.model import DEFAULT_TRANSPORTS, INTERNAL, RULE, Config
 from ltunnel.config.read import read_file
 from ltunnel.config.secret import exposure, find_secret
@@ -71,7 +71,10 @@ def _transports(config: Config, entries: Entries) -> tuple[str, ...]:
 
 def _check_sections(sections: Mapping[str, Any], config: Config, entries: Entries, source: str) -> None:
     """Refuse keys that are neither fields nor plugins, and sections that are not objects."""
-    plugins = {*entries.names(), *config.transport, config.cipher, config.fec} - {"", NO_FEC}
+    plugins = {*entries.names(), *config.transport, config.cipher, config.fec, config.discovery, config.routing} - {
+        "",
+        NONE,
+    }
     for name, section in sections.items():
         if name not in plugins and plugin_of(name) not in plugins:
             close = difflib.get_close_matches(name, sorted(FIELDS | plugins), n=1, cutoff=0.75)

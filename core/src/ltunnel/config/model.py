@@ -12,13 +12,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidat
 from pydantic_core import PydanticCustomError
 
 from ltunnel.config.fields import (
-    NO_FEC,
+    NONE,
     HostPort,
     TunnelAddress,
     read_device_name,
-    read_fec,
     read_listen,
     read_name,
+    read_optional_plugin,
     read_plugin_name,
     read_plugin_names,
     read_remote,
@@ -118,7 +118,7 @@ class Config(BaseModel):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="how much is logged")
     log_format: Literal["text", "json"] = Field("text", description="how it is logged")
 
-    fec: Annotated[str, PlainValidator(read_fec)] = Field(
+    fec: Annotated[str, PlainValidator(read_optional_plugin)] = Field(
         "", description="plugin that repairs losses, or none; by default fec_rs where it is installed"
     )
     fec_mode: Literal["off", "fixed", "auto", "latency", "spread"] | None = Field(
@@ -130,9 +130,16 @@ class Config(BaseModel):
     fec_target: _Share = Field(0.001, description="FEC: share of packets that may stay lost, in the mode auto")
     fec_overhead: _Share = Field(0.6, description="FEC: parity per data at most, in the mode auto")
 
-    # Documented fields whose plugins are not there yet: checked, and said to have no effect (`notices`).
     p2p_enabled: bool = Field(True, description="direct paths between clients")
-    p2p_port: _Int = Field(0, ge=0, le=65_535, description="UDP port for direct paths, 0 for any")
+    p2p_port: _Int = Field(0, ge=0, le=65_535, description="a client's own UDP port, 0 for any")
+    discovery: Annotated[str, PlainValidator(read_optional_plugin)] = Field(
+        "", description="plugin that finds direct paths, or none; by default nat_punch where it is installed"
+    )
+    routing: Annotated[str, PlainValidator(read_optional_plugin)] = Field(
+        "", description="plugin that chooses among paths, or none; by default routing_mesh where it is installed"
+    )
+
+    # Documented fields for what is not there yet: checked, and said to have no effect (`notices`).
     enable_mesh_routing: bool = Field(True, description="paths through other clients")
     max_hops: _Int = Field(3, ge=1, le=16, description="hops of a path through other clients, at most")
     route_update_interval: _Seconds = Field(30.0, description="seconds between route updates")
@@ -186,18 +193,22 @@ def _broken_rules(config: Config) -> Iterator[tuple[str, str]]:
 
 
 _FEC_FIELDS = ("fec_mode", "fec_data", "fec_parity", "fec_deadline", "fec_target", "fec_overhead")
-_AWAITED = (
-    ("a discovery plugin", ("p2p_enabled", "p2p_port")),
-    ("a routing plugin", ("enable_mesh_routing", "max_hops", "route_update_interval")),
-)
+_AWAITED = ("enable_mesh_routing", "max_hops", "route_update_interval")
+_DIRECT = ("p2p_enabled", "p2p_port", "discovery", "routing")
 
 
 def _without_effect(config: Config) -> Iterator[str]:
     """Give a line for each group of fields that were written, but that nothing selected listens to."""
-    for needed, fields in _AWAITED:
-        written = [field for field in fields if field in config.model_fields_set and getattr(config, field)]
-        if written:
-            yield f"{', '.join(written)}: not in effect, needs {needed}"
+    awaited, direct = (
+        [field for field in fields if field in config.model_fields_set and getattr(config, field)]
+        for fields in (_AWAITED, _DIRECT)
+    )
+    if awaited:
+        yield f"{', '.join(awaited)}: not in effect, since no path goes through other clients"
+    if config.is_hub and direct:
+        yield f"{', '.join(direct)}: not in effect in server mode"
+    elif not config.p2p_enabled and direct:
+        yield f"{', '.join(direct)}: not in effect without p2p_enabled"
     if not config.tls_enabled:
         for field in ("tls_cert_file", "tls_key_file", "tls_skip_verify"):
             if getattr(config, field):
@@ -206,7 +217,7 @@ def _without_effect(config: Config) -> Iterator[str]:
         for field in ("tls_skip_verify",) if config.is_hub else ("tls_cert_file", "tls_key_file"):
             if getattr(config, field):
                 yield f"{field}: not in effect in {config.mode.value} mode"
-    if config.fec == NO_FEC:
+    if config.fec == NONE:
         written = [field for field in _FEC_FIELDS if field in config.model_fields_set]
         if written:
             yield f"{', '.join(written)}: not in effect with fec none"
@@ -214,6 +225,7 @@ def _without_effect(config: Config) -> Iterator[str]:
         yield "local_addr: not in effect in client mode"
     if config.is_hub and config.remote_addr is not None:
         yield "remote_addr: not in effect in server mode"
-    selected = {*config.transport, config.cipher, config.fec or "fec_rs"}
+    usual = (config.fec or "fec_rs", config.discovery or "nat_punch", config.routing or "routing_mesh")
+    selected = {*config.transport, config.cipher, *usual}
     for name in config.plugin_options.keys() - selected:
         yield f"{name}: its options are not in effect, since the plugin is not selected"

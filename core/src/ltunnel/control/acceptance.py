@@ -25,6 +25,9 @@ from ltunnel.wire.frames import Deny
 from ltunnel.wire.messages import Confirm, Init
 from ltunnel.wire.payloads import ConfirmPayload, InitPayload, RespPayload, stack_fingerprint
 
+GREETING_GAP = 0.1
+"""At most one greeting in so many seconds answers duplicates of a CONFIRM."""
+
 
 class HalfOpen:
     """A handshake that was answered with RESP, or a node that was refused: kept to answer duplicates."""

@@ -5,7 +5,8 @@ Which of them is used is decided in `choice`; `trials` asks them inside a sessio
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
@@ -35,6 +36,8 @@ class Dial(NamedTuple):
 
     transport: int
     address: Address
+    whose: Hashable = None
+    """Who gets the flow; None for a candidate to the hub."""
 
 
 class HangUp(NamedTuple):
@@ -44,7 +47,22 @@ class HangUp(NamedTuple):
     flow: Flow
 
 
-Call = Dial | HangUp
+@dataclass(frozen=True, slots=True)
+class OpenPorts:
+    """An order to the owner: open further ports like those of a transport, and name them by `Control.ports_opened`."""
+
+    transport: int
+    owner: Hashable
+    count: int = 1
+
+
+class ClosePort(NamedTuple):
+    """An order to the owner: close a transport that `OpenPorts` has brought."""
+
+    transport: int
+
+
+Call = Dial | HangUp | OpenPorts | ClosePort
 
 
 class ProbeSent(NamedTuple):

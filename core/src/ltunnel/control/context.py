@@ -28,18 +28,20 @@ class Context:
 
     __slots__ = (
         "attempts", "calls", "clock_error", "describe", "epochs", "events", "fib", "outbox", "peers", "random",
-        "reserved", "sessions", "settings", "stats", "timers", "transports", "wall_offset",
+        "relay", "reserved", "sessions", "settings", "stats", "timers", "transports", "wall_offset",
     )  # fmt: skip
 
     def __init__(
         self, settings: ControlSettings, random: Random, wall_offset: float, describe: Describe,
-        transports: Sequence[str],
+        transports: Sequence[str], relay: int | None,
     ) -> None:  # fmt: skip
         self.settings = settings
         self.random = random
         self.describe = describe
         self.transports = transports
         """Their names, by number."""
+        self.relay = relay
+        """On a node: the transport that goes through the hub to other nodes; its flows are their names."""
         self.wall_offset = wall_offset
         self.clock_error = 0.0
         """Seconds that the hub's clock is ahead of ours, as it told us."""

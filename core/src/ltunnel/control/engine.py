@@ -4,56 +4,55 @@
                                                            │
                               sessions, fib, peers  ◄──────┘  what the data path reads
 
-`Control` only says who gets what: `acceptance` and `initiation` make handshakes, `epochs` keeps keys, `paths` and
-`liveness` look after sessions, `hub` and `joining` decide.
+`dispatch` and `deadlines` say who gets what: `acceptance` and `initiation` make handshakes, `epochs` keeps keys,
+`paths`, `ways` and `liveness` look after sessions; `hub`, `joining` and `neighbours` decide.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
 
-from ltunnel.control.acceptance import Acceptance, Repeated
+from ltunnel.control.acceptance import Acceptance
 from ltunnel.control.candidates import Call, Candidate, Dial, Standing
 from ltunnel.control.context import Context, Outgoing
 from ltunnel.control.deadlines import Deadlines
 from ltunnel.control.directory import Binding
+from ltunnel.control.discovery import Asking, Discovering, Discovery
+from ltunnel.control.dispatch import Dispatch, Roles
 from ltunnel.control.epochs import Epochs
-from ltunnel.control.events import Event, Level
+from ltunnel.control.events import Event
 from ltunnel.control.failures import Failures
 from ltunnel.control.flows import Describe, describe_endpoint
 from ltunnel.control.hub import HubSide
 from ltunnel.control.initiation import Initiation
 from ltunnel.control.joining import NodeSide
 from ltunnel.control.liveness import Liveness
+from ltunnel.control.neighbours import Neighbours
 from ltunnel.control.paths import Paths
+from ltunnel.control.pins import Pins
+from ltunnel.control.punching import OtherPort, Punching
+from ltunnel.control.roster import Roster
 from ltunnel.control.session import Session
 from ltunnel.control.settings import ControlSettings, Random, Role
-from ltunnel.control.side import Parts, Side
+from ltunnel.control.side import Parts
+from ltunnel.control.sounding import Sounding
 from ltunnel.control.states import State, Step
 from ltunnel.control.timers import Timer
-from ltunnel.errors import WireError
-from ltunnel.plugin import Address, Flow
-from ltunnel.session import Drop, Epoch, Fib, Path, Peer, Stats
-from ltunnel.wire.frames import ByeCode, Ping, Pong, Probe, parse_frame
-from ltunnel.wire.messages import Confirm, Cookie, Init, Resp, Time, parse
-from ltunnel.wire.types import FrameType, MessageType
-
-_HANDSHAKE = frozenset(
-    {MessageType.INIT, MessageType.RESP, MessageType.CONFIRM, MessageType.COOKIE, MessageType.TIME}
-)  # fmt: skip
-_FRAMES = frozenset(
-    {
-        FrameType.PING, FrameType.PONG, FrameType.PROBE, FrameType.WELCOME, FrameType.PEERS, FrameType.ROUTES,
-        FrameType.DENY, FrameType.BYE,
-    }
-)  # fmt: skip
+from ltunnel.control.way_table import Ask
+from ltunnel.control.ways import Ways
+from ltunnel.plugin import Address, Carrier, Flow, LocalAddress, RoutingPolicy
+from ltunnel.session import Epoch, Fib, Peer, Stats
+from ltunnel.session.peer import Network
+from ltunnel.wire.frames import ByeCode
 
 
 class Control:
     """Sans-IO: the owner brings every datagram and the time, and drains `calls`, `outbox` and `events` after each call.
 
-    `describe` names a flow of a transport, as `Transport.describe` does, `transports` are their names. Nothing that the
-    network sends raises.
+    `describe` names a flow of a transport, as `Transport.describe` does, `transports` are their names (the owner's
+    list, which may grow), `relay` is the number of the one that goes through the hub to other nodes; without `routing`
+    all that is for them goes there. Nothing that the network sends raises.
     """
 
     def __init__(
@@ -67,8 +66,11 @@ class Control:
         pins: Mapping[str, bytes] | None = None,
         describe: Describe = describe_endpoint,
         transports: Sequence[str] = ("transport",),
+        relay: int | None = None,
+        routing: RoutingPolicy | None = None,
+        discovery: Discovering | None = None,
     ) -> None:
-        ctx = self._ctx = Context(settings, random, wall_offset, describe, tuple(transports))
+        ctx = self._ctx = Context(settings, random, wall_offset, describe, transports, relay)
         self.settings = settings
         self.sessions: dict[int, Epoch] = ctx.epochs
         """Epochs by our index; the data path reads it."""
@@ -84,16 +86,28 @@ class Control:
         epochs = Epochs(ctx)
         liveness = Liveness(ctx)
         self._p = Parts(
-            ctx, epochs, liveness, Paths(ctx, liveness), Initiation(ctx, epochs), Acceptance(ctx, epochs, now)
+            ctx, epochs, liveness, Paths(ctx, liveness), Initiation(ctx, epochs), Acceptance(ctx, epochs, now),
+            Sounding(ctx),
         )  # fmt: skip
         self._stopped = False
         self._hub_side = HubSide(self._p, bindings) if settings.role is Role.HUB else None
-        self._node_side = NodeSide(self._p, pins or {}) if settings.role is Role.NODE else None
-        side = self._hub_side or self._node_side
-        assert side is not None  # noqa: S101 (there are two roles)
-        self._side: Side = side
+        self._node_side: NodeSide | None = None
+        self._neighbours: Neighbours | None = None
+        self._ways: Ways | None = None
+        self._discovery: Discovery | None = None
+        self._punching = Punching(ctx, self._p.paths) if self._hub_side is not None else None
+        if settings.role is Role.NODE:
+            hub, held = Session(), Pins(pins or {})
+            if relay is not None:
+                self._ways = Ways(ctx, hub, routing)
+                self._neighbours = Neighbours(self._p, Roster(ctx, held, hub), self._ways)
+                if discovery is not None:
+                    self._ways.seeker = self._discovery = Discovery(ctx, self._ways, hub, discovery)
+            self._node_side = NodeSide(self._p, held, hub, self._neighbours)
+        roles = Roles(self._hub_side, self._node_side, self._neighbours, self._punching, self._discovery)
         self._failures = Failures(ctx)
-        self._deadlines = Deadlines(self._p, side, self._failures)
+        self._dispatch = Dispatch(self._p, roles, self._failures)
+        self._deadlines = Deadlines(self._p, roles, self._failures, self._ways)
 
     # ---------------------------------------------------------------- what others may know
 
@@ -134,10 +148,10 @@ class Control:
         return {} if self._node_side is None else self._node_side.pins.items
 
     def peer_state(self, peer: Peer) -> str:
-        """Return ``established``, ``connecting`` or ``expired``, for status."""
+        """Return ``established``, ``connecting``, ``idle``, ``refused`` or ``expired``, for status."""
         session = self._ctx.sessions.get(peer.key)
         if session is None:
-            return "expired"
+            return "expired" if self._neighbours is None else self._neighbours.state(peer)
         return "established" if session.in_use else "connecting"
 
     @property
@@ -155,13 +169,20 @@ class Control:
         """Say why the transport that is in use with a peer was chosen."""
         if peer.path is None or self.peer_state(peer) != "established":
             return None
-        return "the node came by it" if self._node_side is None else self._node_side.choice.reason
+        if self._node_side is None:
+            return "the node came by it"
+        return self._ways.why(peer) if self._ways and peer is not self.hub else self._node_side.choice.reason
+
+    def paths(self, peer: Peer, now: float) -> list[dict[str, Any]]:
+        """On a node: all paths to another node, for status."""
+        return [] if self._ways is None else self._ways.table(peer, now)
 
     # ---------------------------------------------------------------- the owner's orders
 
     def start(self, now: float) -> None:
         """Begin: a node connects as soon as `set_hub_paths` has said where to."""
-        self._side.start(now)
+        if self._node_side is not None:
+            self._node_side.start(now)
 
     def stop(self, now: float) -> None:
         """Say BYE to everybody and take no further part."""
@@ -180,72 +201,87 @@ class Control:
         """
         if self._node_side is not None and not self._stopped:
             self._node_side.set_hub_paths(paths, now)
+            if self._discovery is not None and paths:
+                self._discovery.set_hub_address(paths[0][1])
 
     def dialled(self, dial: Dial, flow: Flow, now: float) -> None:
         """Take the flow that a `Dial` asked for; it may still be opening."""
         if self._node_side is not None and not self._stopped:
-            self._node_side.choice.dialled(dial, flow, now)
+            if self._ways is not None and isinstance(dial.whose, Ask):
+                self._ways.dialled(dial.whose, flow, now)
+            elif self._discovery is not None and isinstance(dial.whose, Asking):
+                self._discovery.dialled(dial.whose, flow, now)
+            else:
+                self._node_side.choice.dialled(dial, flow, now)
 
     def refused(self, transport: int, flow: Flow, now: float) -> None:
         """Take note that a transport did not send a datagram of `outbox`, as while a flow is opening."""
         if self._node_side is not None and not self._stopped:
             self._node_side.choice.refused(transport, flow, now)
+            if self._ways is not None:
+                self._ways.refused(transport, flow, now)
 
     def network_changed(self, now: float) -> None:
         """On a node: addresses or routes of this machine have changed, so that other ways to the hub may work."""
         if self._node_side is not None and not self._stopped:
             self._node_side.network_changed(now)
+            if self._ways is not None:
+                self._ways.network_changed(now)
+            if self._discovery is not None:
+                self._discovery.network_changed(now)
+
+    def set_interfaces(self, local: Sequence[LocalAddress], networks: Sequence[Network], now: float) -> None:
+        """On a node: the own addresses, with the ports that all peers share, and the prefixes of the own links."""
+        if self._ways is not None:
+            self._ways.networks = networks
+        if self._discovery is not None and not self._stopped:
+            self._discovery.set_interfaces(local, now)
+
+    def mapped(self, carrier: Carrier, address: Address | None, lifetime: float, now: float) -> None:
+        """On a node: a router maps a port to the shared one for so many seconds; None when it does so no longer."""
+        if self._discovery is not None and not self._stopped:
+            self._discovery.mapped(carrier, address, lifetime, now)
+
+    def ports_opened(self, owner: Hashable, indexes: Sequence[int], now: float) -> None:
+        """Take the transports that an `OpenPorts` has led to, none if there could be none."""
+        if self._discovery is not None and not self._stopped:
+            self._discovery.ports_opened(owner, indexes, now)
+
+    def set_other_port(self, first: int, second: int, number: int) -> None:
+        """On a hub: transport `second` is like `first`, but listens on the port `number`."""
+        if self._punching is not None:
+            self._punching.other = OtherPort(first, second, number)
+
+    def explain(self, now: float) -> dict[str, Any] | None:
+        """On a node: what is known of its NAT, and what was done for direct paths; None without a discovery plugin."""
+        return None if self._discovery is None else self._discovery.explain(now)
+
+    def want(self, peer: Peer, now: float) -> None:
+        """On a node: make a session with another node, for which a packet waits."""
+        if self._neighbours is not None and not self._stopped:
+            self._neighbours.want(peer, now)
 
     def forget_binding(self, who: str, now: float) -> Binding | None:
         """On a hub: give a node's address and name free, by name, address or key in hex; None if there is none."""
         return None if self._hub_side is None else self._hub_side.forget(who, now)
 
     def forget_pin(self, name: str, now: float) -> bool:
-        """On a node: trust the next hub under this `pin_name`, at once if one was refused; False if none was pinned."""
+        """On a node: trust the next key under this `pin_name`, at once if one was refused; False if none was pinned."""
         if self._node_side is None or not self._node_side.pins.forget(name):
             return False
         self._ctx.emit("pins", f"the key of {name} is forgotten", name=name)
         if self._node_side.session.state is State.DENIED:
             self._ctx.timers.set(Timer.RETRY, self._node_side.session, now)
+        if self._neighbours is not None:
+            self._neighbours.pin_forgotten()
         return True
 
     # ---------------------------------------------------------------- the network
 
     def receive(self, transport: int, flow: Flow, data: bytes, now: float) -> None:
         """Take a datagram that is not DATA."""
-        if self._stopped:
-            return
-        try:
-            message = parse(data)
-        except WireError:
-            known = bool(data) and data[0] in _HANDSHAKE
-            self.stats.drop(Drop.MALFORMED if known or not data else Drop.UNKNOWN_TYPE)
-            return
-        dropped: Drop | None = None
-        match message:
-            case Init():
-                if self._side.answers(transport, flow):
-                    dropped = self._p.acceptance.handle_init(message, data, transport, flow, now)
-                else:
-                    dropped = Drop.NO_SESSION
-            case Confirm():
-                dropped = self._handle_confirm(message, data, transport, flow, now)
-            case Resp():
-                met = self._p.initiation.handle_resp(message, data)
-                if isinstance(met, Drop):
-                    dropped = met
-                else:
-                    self._side.met(met, now)
-            case Cookie():
-                attempt = self._p.initiation.handle_cookie(message, now)
-                if isinstance(attempt, Drop):
-                    dropped = attempt
-                elif self._p.initiation.may_hurry(attempt.session, now):
-                    self._side.hurry(attempt, now)
-            case Time():
-                dropped = self._handle_time(message, now)
-        if dropped is not None:
-            self._failures.drop(dropped, transport, flow, now)
+        if not self._stopped:
+            self._dispatch.receive(transport, flow, data, now)
 
     def receive_frame(
         self,
@@ -258,30 +294,8 @@ class Control:
         now: float,
     ) -> None:
         """Take an authenticated control frame (type >= 0x10) that came in a datagram of `size` bytes."""
-        session = self._ctx.session_of(epoch)
-        if session is None or self._stopped:
-            return
-        peer = epoch.peer
-        peer.last_rx = now
-        peer.unanswered_since = None
-        if frame_type not in _FRAMES:
-            peer.stats.drop(Drop.UNKNOWN_TYPE)
-            return
-        try:
-            frame = parse_frame(frame_type, bytes(body))
-        except WireError:
-            peer.stats.drop(Drop.MALFORMED)
-            return
-        if isinstance(frame, Ping | Probe):
-            self._answer_ping(session, epoch, frame, transport, flow, now)
-        elif isinstance(frame, Pong):
-            sent = self._p.liveness.pong(session, peer, frame, transport, flow, now)
-            if sent is not None:
-                self._p.paths.proved(session, peer, sent, now)
-            else:
-                self._side.pong(frame, transport, flow, now)
-        elif not self._side.handle_frame(session, epoch, frame, now):
-            peer.stats.drop(Drop.UNKNOWN_TYPE)
+        if not self._stopped:
+            self._dispatch.receive_frame(epoch, frame_type, body, transport, flow, now)
 
     def notice(self, epoch: Epoch, transport: int, flow: Flow, size: int, newest: bool, now: float) -> None:
         """Take note of an authenticated batch (`size` bytes) on an epoch that is not in use, or from another flow.
@@ -289,16 +303,8 @@ class Control:
         `newest`: it held the highest counter of its epoch so far. The budget of a path that this makes counts the
         batch; whoever receives adds what comes later.
         """
-        session = self._ctx.session_of(epoch)
-        if session is None or self._stopped:
-            return
-        epoch.confirmed = True
-        epoch.peer.last_rx = now
-        epoch.peer.unanswered_since = None
-        if epoch.local_index in session.unproven:
-            self._side.proven(session, epoch, now)
-        if newest and self._side.follows(transport, flow):
-            self._p.paths.follow(session, epoch, transport, flow, size, now)
+        if not self._stopped:
+            self._dispatch.notice(epoch, transport, flow, size, newest, now)
 
     # ---------------------------------------------------------------- time
 
@@ -312,57 +318,8 @@ class Control:
             if self._ctx.timers.take(key, now) and not self._stopped:
                 self._deadlines.due(key, now)
 
-    # ---------------------------------------------------------------- parts of `receive`
-
-    def _handle_confirm(self, confirm: Confirm, data: bytes, transport: int, flow: Flow, now: float) -> Drop | None:
-        proved = self._p.acceptance.handle_confirm(confirm, data, transport, flow, now)
-        if proved is None or isinstance(proved, Drop):
-            return proved
-        if isinstance(proved, Repeated):
-            self._side.greet(proved.session, proved.epoch, now)
-        else:
-            self._side.admit(proved, now)
-        return None
-
-    def _handle_time(self, message: Time, now: float) -> Drop | None:
-        answer = self._p.initiation.handle_time(message, now)
-        if isinstance(answer, Drop):
-            return answer
-        attempt, correction = answer
-        if abs(correction) >= 1.0:
-            way = "behind" if correction > 0 else "ahead of"
-            self._ctx.emit(
-                "clock", f"this machine's clock is {_duration(abs(correction))} {way} the hub's: set it right (NTP). "
-                "The tunnel goes by the hub's clock until then", Level.WARNING, seconds=round(correction, 3),
-            )  # fmt: skip
-        if self._p.initiation.may_hurry(attempt.session, now):
-            self._side.hurry(attempt, now)
-        return None
-
-    def _answer_ping(
-        self, session: Session, epoch: Epoch, ping: Ping | Probe, transport: int, flow: Flow, now: float
-    ) -> None:
-        """Answer to where the PING came from: a PONG is as long as its PING, so that is safe anywhere."""
-        path = epoch.peer.path
-        elsewhere = path is None or (path.transport, path.flow) != (transport, flow)
-        if path is None or elsewhere:
-            path = Path(transport, flow)
-        tried = elsewhere and isinstance(ping, Probe)
-        if tried:
-            self._side.probed(session, epoch, path, now)
-        self._ctx.send_frame(epoch, path, Pong(ping.token, ping.padding), now)
-        if self._hub_side is not None and not tried:
-            self._p.liveness.measure(session, now)
-
     def _all_sessions(self) -> list[Session]:
-        sessions = list(self._ctx.sessions.values())
-        if self._node_side is not None and self._node_side.session not in sessions:
-            sessions.append(self._node_side.session)
-        return sessions
-
-
-def _duration(seconds: float) -> str:
-    for unit, size in (("days", 86_400.0), ("hours", 3600.0), ("minutes", 60.0)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} seconds"
+        """Return all sessions; that with the hub comes last, since others may go through it."""
+        hub = None if self._node_side is None else self._node_side.session
+        others = [session for session in self._ctx.sessions.values() if session is not hub]
+        return others if hub is None else [*others, hub]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
-from ltunnel.plugin import Flow
+from ltunnel.plugin import Address, Flow
 
 Describe = Callable[[int, Flow], str]
 """(transport, flow) -> its name, as `Transport.describe` gives it."""
@@ -23,17 +23,34 @@ def describe_endpoint(_transport: int, flow: Flow) -> str:
     return str(flow)
 
 
+def address_of(name: str) -> IPv4Address | IPv6Address | None:
+    """Return the IP address in a flow's name, or what that maps; None for names of another kind."""
+    try:
+        address: IPv4Address | IPv6Address = ip_address(_host(name).strip("[]").partition("%")[0])
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address
+
+
+def endpoint_of(name: str) -> Address | None:
+    """Return address and port of a flow's name, the IPv4 one if it is mapped; None for names of another kind."""
+    ip, port = address_of(name), name.rpartition(":")[2]
+    if ip is None or not port.isdecimal() or not 0 < int(port[:6]) <= 0xFFFF:
+        return None
+    return str(ip), int(port)
+
+
 def limit_group(name: str) -> str:
     """Return what a flow's name counts as in limits: its IPv4 address, or its IPv6 /64 (one site has at least that)."""
-    host, colon, port = name.rpartition(":")
-    if not colon or not port.isdigit() or (":" in host and not host.startswith("[")):
-        host = name
-    try:
-        address: IPv4Address | IPv6Address = ip_address(host.strip("[]").partition("%")[0])
-    except ValueError:
-        return host
+    address = address_of(name)
+    if address is None:
+        return _host(name)
     if isinstance(address, IPv6Address):
-        if address.ipv4_mapped is not None:
-            return str(address.ipv4_mapped)
         return str(IPv6Network((int(address) >> 64 << 64, 64)))
     return str(address)
+
+
+def _host(name: str) -> str:
+    host, colon, port = name.rpartition(":")
+    return name if not colon or not port.isdigit() or (":" in host and not host.startswith("[")) else host

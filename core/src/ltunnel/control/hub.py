@@ -6,11 +6,11 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from ipaddress import ip_interface
 
-from ltunnel.control.acceptance import Proved
-from ltunnel.control.candidates import Candidate
+from ltunnel.control.acceptance import GREETING_GAP, Proved
 from ltunnel.control.directory import Binding, Denial, Directory
 from ltunnel.control.events import Level
 from ltunnel.control.initiation import Met
+from ltunnel.control.introductions import Introductions
 from ltunnel.control.session import Attempt, Session
 from ltunnel.control.side import Parts
 from ltunnel.control.states import Step
@@ -21,8 +21,6 @@ from ltunnel.session.peer import Network
 from ltunnel.wire.frames import Bye, ByeCode, DenyCode, Frame, Pong, Welcome
 from ltunnel.wire.payloads import ConfirmPayload
 
-GREETING_GAP = 0.1
-"""At most one WELCOME in so many seconds answers duplicates of a CONFIRM."""
 GONE_LIMIT = 256
 """Nodes that are gone and still shown in status."""
 DENIED_LIMIT = 256
@@ -33,25 +31,19 @@ DENIED_GAP = 60.0
 class HubSide:
     """A hub: answers INITs, keeps the directory, forwards (in the data path) between nodes."""
 
-    __slots__ = ("_denied", "_p", "directory")
+    __slots__ = ("_denied", "_introductions", "_p", "directory")
 
     def __init__(self, parts: Parts, bindings: Iterable[Binding]) -> None:
         self._p = parts
         settings = parts.ctx.settings
         self.directory = Directory(settings.addresses, settings.name, bindings)
+        self._introductions = Introductions(parts.ctx)
         self._denied: OrderedDict[bytes, float] = OrderedDict()  # key -> when that was last told
 
     # ---------------------------------------------------------------- joining
 
-    def start(self, now: float) -> None:
-        """Wait for nodes."""
-
-    def answers(self, transport: int, flow: Flow) -> bool:  # noqa: ARG002
+    def answers(self, transport: int, flow: Flow, now: float) -> bool:  # noqa: ARG002
         """Answer everybody who has the key."""
-        return True
-
-    def follows(self, transport: int, flow: Flow) -> bool:  # noqa: ARG002
-        """Go to nodes by whatever they came by last."""
         return True
 
     def admit(self, proved: Proved, now: float) -> None:
@@ -68,7 +60,7 @@ class HubSide:
         peer = session.peer
         assert peer is not None  # noqa: S101 (a hub's sessions have one from the start)
         ctx.peers[peer.key] = peer
-        was_there = session.in_use
+        was_there, before = session.in_use, (peer.name, peer.hosts, peer.limit)
         self._describe(peer, binding, proved.claim, joins=not was_there)
         epoch = self._p.acceptance.accept(proved, session, peer, now)
         self._p.epochs.accepted(session, epoch, proved.arrived, now)
@@ -79,7 +71,10 @@ class HubSide:
         if not was_there:
             peer.path = None
         self._p.paths.move(session, peer, proved.path, now)
+        self._p.sounding.begin(session, peer.limit)
         self.greet(session, epoch, now)
+        if not was_there or before != (peer.name, peer.hosts, peer.limit):
+            self._introductions.joined(session, now)
         if not was_there:
             session.connected = now
             where = ctx.describe(proved.path.transport, proved.path.flow)
@@ -107,6 +102,7 @@ class HubSide:
             hub_addresses=settings.addresses, isolated=settings.client_isolation,
         )  # fmt: skip
         self._p.ctx.send_frame(epoch, peer.path, welcome, now)
+        self._introductions.welcomed(session, now)
 
     def _decide(self, key: bytes, claim: ConfirmPayload) -> Binding | Denial:
         """Look at everything that does not change the directory first, so that a refused node leaves no binding."""
@@ -133,7 +129,7 @@ class HubSide:
     def _describe(self, peer: Peer, binding: Binding, claim: ConfirmPayload, *, joins: bool) -> None:
         """Write into the peer what the directory and its claim say, and route to it. `joins`: tell what is odd."""
         peer.name = binding.name
-        peer.mtu = claim.mtu
+        peer.limit = claim.mtu
         peer.hosts = frozenset(address.packed for address in binding.addresses)
         peer.networks = tuple(network for network in claim.routes if self._accept_route(peer, network, tell=joins))
         self._p.ctx.fib.set(peer)
@@ -211,17 +207,28 @@ class HubSide:
         """Be ready to answer there, when the node moves."""
         self._p.paths.probed(session, epoch, path, now)
 
-    def pong(self, pong: Pong, transport: int, flow: Flow, now: float) -> None:
-        """Do nothing: all that a hub asks goes through `Liveness`."""
+    def arrived(
+        self, session: Session, epoch: Epoch, transport: int, flow: Flow, size: int, newest: bool, now: float
+    ) -> None:
+        """Go to nodes by whatever they came by last."""
+        if newest:
+            self._p.paths.follow(session, epoch, transport, flow, size, now)
+
+    def pong(self, session: Session, peer: Peer, pong: Pong, transport: int, flow: Flow, now: float) -> None:
+        """Take a PONG: all that a hub asks goes through `Liveness`, but for what tries the MTU."""
+        if self._p.sounding.pong(session, pong.token, transport, flow, now):
+            return
+        sent = self._p.liveness.pong(session, peer, pong, transport, flow, now)
+        if sent is not None:
+            self._p.paths.proved(session, peer, sent, now)
 
     def doubt(self, session: Session, now: float) -> None:
         """Do nothing: nodes choose the way, and a hub does not ask."""
 
-    def comeback_due(self, session: Session, now: float) -> None:
-        """Do nothing: a hub prefers nothing."""
-
-    def candidate_due(self, timer: Timer, candidate: Candidate, now: float) -> None:
-        """Do nothing: a hub has no candidates."""
+    def due(self, timer: Timer, session: Session, now: float) -> None:
+        """Introduce others to a node again."""
+        if timer is Timer.INTRODUCE:
+            self._introductions.due(session, now)
 
     # ---------------------------------------------------------------- leaving
 
@@ -246,9 +253,6 @@ class HubSide:
         if session.in_use:
             self.silent(session, now)
 
-    def retry(self, session: Session, now: float) -> None:
-        """Do nothing: nodes come to a hub."""
-
     def forget(self, who: str, now: float) -> Binding | None:
         """Forget the binding of a node (by name, address or key) and end its session."""
         binding = self.directory.find(who)
@@ -268,11 +272,13 @@ class HubSide:
             return
         self._p.initiation.stop(session)
         self._p.liveness.end(session)
+        self._p.sounding.end(session)
         self._p.epochs.clear(session)
         self._p.ctx.fib.remove(peer)
         peer.networks = ()
         del self._p.ctx.sessions[peer.key]
         self._p.ctx.timers.cancel_all(session)
+        self._introductions.left(session, now)
         since = 0.0 if session.connected is None else now - session.connected
         self._p.ctx.emit(event, text, name=peer.name, key=peer.key.hex(), connected=round(since, 3))
 

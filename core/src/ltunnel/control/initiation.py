@@ -64,7 +64,7 @@ class Initiation:
         """Send an INIT to a flow."""
         ctx = self._ctx
         initiator = Initiator(ctx.settings, ctx.random, ctx.new_index())
-        time_ns = min(max(int(ctx.wall(now) * 1e9), 0), _TIME_LIMIT)
+        time_ns = min(max(int((ctx.wall(now) + session.clock_error) * 1e9), 0), _TIME_LIMIT)
         cookie, received = session.cookies.get((transport, flow), (None, now))
         if now - received >= COOKIE_LIFETIME:
             cookie = None
@@ -142,7 +142,7 @@ class Initiation:
         return attempt
 
     def handle_time(self, time: Time, now: float) -> Drop | tuple[Attempt, float]:
-        """Read a TIME; the INIT that it answers, and by how many seconds our clock is corrected."""
+        """Read a TIME; the INIT that it answers, and by how many seconds the time in it was behind the peer's clock."""
         attempt = self._ctx.attempts.get(time.receiver)
         if attempt is None:
             return Drop.UNKNOWN_INDEX
@@ -152,9 +152,7 @@ class Initiation:
             return Drop.FORGED
         attempt.session.unanswered = 0
         self._forget(attempt.session, time.receiver)
-        correction = time_ns / 1e9 - self._ctx.wall(now)
-        self._ctx.clock_error += correction
-        return attempt, correction
+        return attempt, time_ns / 1e9 - self._ctx.wall(now) - attempt.session.clock_error
 
     def may_hurry(self, session: Session, now: float) -> bool:
         """Whether a COOKIE or TIME may be answered with an INIT at once; if not, the next regular one will do."""

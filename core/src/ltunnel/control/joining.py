@@ -1,15 +1,16 @@
-"""The node's side: finding the hub, being taken or refused, and coming back."""
+"""A node's side towards its hub: finding it, being taken or refused, and coming back."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from ltunnel.control.acceptance import Proved
-from ltunnel.control.candidates import Candidate, places
+from ltunnel.control.candidates import places
 from ltunnel.control.choice import Choice
 from ltunnel.control.diagnosis import REPEAT, UNANSWERED_INITS, unanswered
 from ltunnel.control.events import Level
 from ltunnel.control.initiation import Met
+from ltunnel.control.neighbours import Neighbours
 from ltunnel.control.pins import Pins, pin_name
 from ltunnel.control.session import Attempt, Session
 from ltunnel.control.side import Parts
@@ -17,7 +18,7 @@ from ltunnel.control.states import Step
 from ltunnel.control.timers import Timer
 from ltunnel.plugin import Address, Flow
 from ltunnel.session import Drop, Epoch, Path, Peer
-from ltunnel.wire.frames import TOKEN_SIZE, Bye, Deny, Frame, Ping, Pong, Welcome
+from ltunnel.wire.frames import TOKEN_SIZE, Bye, Deny, Frame, Peers, Ping, Pong, Welcome
 from ltunnel.wire.payloads import ConfirmPayload
 
 STABLE = 60.0
@@ -25,15 +26,16 @@ STABLE = 60.0
 
 
 class NodeSide:
-    """A node: one session, with its hub."""
+    """The session with the hub, whose word on other nodes `neighbours` get; None where there is no relay."""
 
-    __slots__ = ("_p", "_pin", "_started", "_told", "choice", "pins", "reason", "session")
+    __slots__ = ("_neighbours", "_p", "_pin", "_started", "_told", "choice", "pins", "reason", "session")
 
-    def __init__(self, parts: Parts, pins: Mapping[str, bytes]) -> None:
+    def __init__(self, parts: Parts, pins: Pins, session: Session, neighbours: Neighbours | None) -> None:
         self._p = parts
-        self.pins = Pins(pins)
+        self.pins = pins
         self._pin = pin_name(parts.ctx.settings.hub_label, parts.ctx.settings.network)
-        self.session = Session()
+        self._neighbours = neighbours
+        self.session = session
         self.choice = Choice(parts.ctx, parts.liveness, parts.paths, parts.initiation, self.session)
         self.reason: str | None = None
         """Why there is no connection, for people."""
@@ -97,7 +99,7 @@ class NodeSide:
             return
         peer = session.peer
         if peer is None or peer.key != met.key:
-            self._replace_peer(session, Peer(met.key, is_hub=True))
+            self._replace_peer(session, Peer(met.key, is_hub=True), now)
             peer = session.peer
         assert peer is not None  # noqa: S101 (just made)
         peer.rtt = peer.rtt or now - met.attempt.sent  # until a PONG says it better
@@ -133,15 +135,14 @@ class NodeSide:
         if session.in_use:
             self._p.epochs.proven(session, epoch, now)
 
-    def retry(self, session: Session, now: float) -> None:  # noqa: ARG002
-        """Ask the hub again that refused us, or that went away."""
-        self._connect(now)
-
     # ---------------------------------------------------------------- what the hub says
 
     def handle_frame(self, session: Session, epoch: Epoch, frame: Frame, now: float) -> bool:
-        """WELCOME, DENY and BYE are the hub's to say."""
+        """WELCOME, DENY, PEERS and BYE are the hub's to say."""
         match frame:
+            case Peers() if self._neighbours is not None:
+                if session.in_use:
+                    self._neighbours.introduced(frame, now)
             case Welcome():
                 self._welcomed(session, epoch, frame, now)
             case Deny():
@@ -172,10 +173,11 @@ class NodeSide:
         if not session.in_use:
             return
         peer.name = welcome.name
-        peer.mtu = welcome.mtu
+        self._p.sounding.begin(session, welcome.mtu)
         peer.hosts = frozenset(interface.ip.packed for interface in welcome.hub_addresses)
-        peer.networks = welcome.networks or tuple(own.network for own in ctx.settings.addresses)
         ctx.fib.set(peer)
+        if self._neighbours is not None:
+            self._neighbours.hub_met(now, anew=not was_there or (was_dead and fresh))
         if self.pins.add(self._pin, peer.key):
             ctx.emit("pins", f"the key of {self._pin} is {peer.key.hex()} from now on", Level.INFO, key=peer.key.hex())
         self.reason = self._told = None
@@ -189,7 +191,7 @@ class NodeSide:
             f"connected to {peer.name} at {where} as {', '.join(granted)}"
             + ("; nodes are isolated from each other" if welcome.isolated else ""),
             name=peer.name, key=peer.key.hex(), endpoint=where, transport=self.choice.used, addresses=granted,
-            isolated=welcome.isolated, networks=[str(network) for network in peer.networks], mtu=peer.mtu,
+            isolated=welcome.isolated, networks=[str(network) for network in welcome.networks], mtu=peer.mtu,
         )  # fmt: skip
         if sorted(granted) != sorted(map(str, ctx.settings.addresses)):
             ctx.emit(
@@ -200,7 +202,7 @@ class NodeSide:
     def _refused(self, session: Session, reason: str, event: str, now: float, **fields: str) -> None:
         if not session.move(Step.REFUSED):
             return
-        self._end(session)
+        self._end(session, now)
         self.reason = reason
         wait = Timer.RETRY.schedule
         self._p.ctx.timers.set(Timer.RETRY, session, now + wait.delay(0, self._p.ctx.random))
@@ -217,7 +219,7 @@ class NodeSide:
             session.byes = 0
         if not session.move(Step.LOST):
             return
-        self._end(session)
+        self._end(session, now)
         self.reason = f"the hub ended the session ({bye.code.name.lower()})"
         self._p.ctx.emit("disconnected", f"{self.reason}; connecting again", Level.WARNING, code=bye.code.name.lower())
         delay = Timer.RECONNECT.schedule.delay(session.byes, self._p.ctx.random)
@@ -226,39 +228,49 @@ class NodeSide:
 
     # ---------------------------------------------------------------- paths
 
-    def follows(self, transport: int, flow: Flow) -> bool:  # noqa: ARG002
+    def arrived(
+        self, session: Session, epoch: Epoch, transport: int, flow: Flow, size: int, newest: bool, now: float
+    ) -> None:
         """Follow a hub that moves; but by which transport is for this side to say."""
-        path = None if self.session.peer is None else self.session.peer.path
-        return path is None or path.transport == transport
+        path = epoch.peer.path
+        if newest and (path is None or path.transport == transport):
+            self._p.paths.follow(session, epoch, transport, flow, size, now)
 
     def probed(self, session: Session, epoch: Epoch, path: Path, now: float) -> None:
         """Do nothing: the answer was all."""
 
-    def pong(self, pong: Pong, transport: int, flow: Flow, now: float) -> None:
-        """Take a PONG from a candidate."""
-        self.choice.pong(pong.token, transport, flow, now)
+    def pong(self, session: Session, peer: Peer, pong: Pong, transport: int, flow: Flow, now: float) -> None:
+        """Take a PONG: from the path in use, or from a candidate."""
+        if self._p.sounding.pong(session, pong.token, transport, flow, now):
+            return
+        sent = self._p.liveness.pong(session, peer, pong, transport, flow, now)
+        if sent is not None:
+            self._p.paths.proved(session, peer, sent, now)
+        else:
+            self.choice.pong(pong.token, transport, flow, now)
 
     def doubt(self, session: Session, now: float) -> None:  # noqa: ARG002
         """Look for another way to the hub."""
         self.choice.doubt(now)
 
-    def comeback_due(self, session: Session, now: float) -> None:  # noqa: ARG002
-        """See whether a preferred way works."""
-        self.choice.comeback_due(now)
-
-    def candidate_due(self, timer: Timer, candidate: Candidate, now: float) -> None:
-        """Go on with a candidate."""
-        self.choice.due(timer, candidate, now)
+    def due(self, timer: Timer, session: Session, now: float) -> None:  # noqa: ARG002
+        """Connect again, or see whether a preferred way works."""
+        if timer is Timer.COMEBACK:
+            self.choice.comeback_due(now)
+        elif timer is Timer.UNNAMED and self._neighbours is not None:
+            self._neighbours.unnamed_due()
+        elif timer in (Timer.RETRY, Timer.RECONNECT):
+            self._connect(now)
 
     # ---------------------------------------------------------------- handshakes that the hub starts (late rekeying)
 
-    def answers(self, transport: int, flow: Flow) -> bool:
+    def answers(self, transport: int, flow: Flow, now: float) -> bool:  # noqa: ARG002
         """Nobody but the hub gets an answer, and only while there is a session."""
         path = None if self.session.peer is None else self.session.peer.path
         return self.session.in_use and path is not None and (path.transport, path.flow) == (transport, flow)
 
     def admit(self, proved: Proved, now: float) -> None:
-        """Take a new epoch from the hub; anybody else is left without an answer."""
+        """Take a new epoch from the hub, over the path that is in use with it; anything else gets no answer."""
         session = self.session
         peer = session.peer
         if peer is None or proved.key != peer.key or not session.in_use:
@@ -292,19 +304,22 @@ class NodeSide:
         if not session.move(Step.LOST):
             return
         told, tries = session.reported, session.tries if session.dead else 0
-        self._end(session)
+        self._end(session, now)
         session.reported = told
         self.reason = reason
         self._p.ctx.emit("disconnected", f"{reason}; connecting again", Level.WARNING)
         self._connect(now, tries)
 
-    def _end(self, session: Session) -> None:
+    def _end(self, session: Session, now: float) -> None:
         """Drop everything that belongs to a connection."""
         self._p.initiation.stop(session)
         self._p.liveness.end(session)
+        self._p.sounding.end(session)
         self._p.epochs.clear(session)
         self._p.ctx.timers.cancel_all(session)
         self.choice.end()
+        if self._neighbours is not None:
+            self._neighbours.hub_lost(now)
         session.connected = session.reported = None
 
     def _connect(self, now: float, tries: int = 0) -> None:
@@ -313,7 +328,7 @@ class NodeSide:
             self.session.tries = tries
             self.initiate(self.session, now)
 
-    def _replace_peer(self, session: Session, peer: Peer) -> None:
+    def _replace_peer(self, session: Session, peer: Peer, now: float) -> None:
         """Meet a hub for the first time, or another one after the old one's pin was forgotten."""
         ctx = self._p.ctx
         if session.peer is not None:
@@ -321,6 +336,8 @@ class NodeSide:
             ctx.fib.remove(session.peer)
             ctx.sessions.pop(session.peer.key, None)
             ctx.peers.pop(session.peer.key, None)
+            if self._neighbours is not None:
+                self._neighbours.forget_all(now)
         session.peer = peer
         ctx.sessions[peer.key] = session
         ctx.peers[peer.key] = peer

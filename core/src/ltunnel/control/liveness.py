@@ -35,8 +35,11 @@ class Liveness:
         self._ctx = ctx
         self._probes = ctx.settings.role is Role.NODE
 
-    def begin(self, session: Session, now: float) -> None:
-        """Watch a session whose peer has just been heard. The node sends PINGs, the hub only waits."""
+    def begin(self, session: Session, now: float, *, keepalive: bool = True) -> None:
+        """Watch a session whose peer has just been heard. The node sends PINGs, the hub only waits.
+
+        `keepalive`: also while nothing passes.
+        """
         timers = self._ctx.timers
         if session.peer is not None:
             session.peer.last_rx = now
@@ -44,7 +47,7 @@ class Liveness:
         self.heard(session)
         timers.set(Timer.SILENCE, session, now + self._ctx.settings.timeout)
         timers.set(Timer.WATCH, session, now + Timer.WATCH.schedule.first)
-        if self._probes:
+        if self._probes and keepalive:
             timers.set(Timer.KEEPALIVE, session, now + self._keepalive())
 
     def end(self, session: Session) -> None:

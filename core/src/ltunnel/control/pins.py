@@ -1,4 +1,7 @@
-"""Pins: which key a hub had when this node first met it. Another key later is somebody else, or a hub made anew."""
+"""Pins: which key a hub or another node had when this node first met it.
+
+Another key later is somebody else, or a machine that was set up anew.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from collections.abc import Mapping
 
 
 class Pins:
-    """Hub keys (32 bytes) by hub and network. What `items` holds is what the runtime stores."""
+    """Keys (32 bytes) of hubs and nodes by `pin_name`. What `items` holds is what the runtime stores."""
 
     __slots__ = ("items",)
 
@@ -29,6 +32,7 @@ class Pins:
         return self.items.pop(name, None) is not None
 
 
-def pin_name(hub_label: str, network: str) -> str:
-    """Return the name that a hub's key is pinned under: ``hub.example:9000/default``."""
-    return f"{hub_label}/{network}"
+def pin_name(hub_label: str, network: str, node: str = "") -> str:
+    """Return what a key is pinned under: ``hub.example:9000/default`` for the hub's, ``node@...`` for a node's."""
+    name = f"{hub_label}/{network}"
+    return f"{node}@{name}" if node else name

@@ -54,9 +54,9 @@ class Session:
     """Dealings with one peer. On a node the hub's key, and with it `peer`, is unknown until a RESP has verified."""
 
     __slots__ = (
-        "attempts", "byes", "confirm_macs", "connected", "cookies", "dead", "epochs", "expiry", "greeted", "hurried",
-        "last_ping", "moved", "peer", "pending", "pings", "probes", "proved", "reported", "state", "tries",
-        "unanswered", "unproven", "used_at", "validations",
+        "attempts", "byes", "clock_error", "confirm_macs", "connected", "cookies", "dead", "epochs", "expiry",
+        "greeted", "hurried", "last_ping", "moved", "peer", "pending", "pings", "probes", "proved", "reported", "state",
+        "tries", "unanswered", "unproven", "used_at", "validations",
     )  # fmt: skip
 
     def __init__(self, peer: Peer | None = None) -> None:
@@ -73,6 +73,8 @@ class Session:
         """INITs since the peer last answered anything, for the diagnosis."""
         self.cookies: dict[tuple[int, Flow], tuple[bytes, float]] = {}
         """What a loaded hub gave for a flow (transport, flow), and when."""
+        self.clock_error = 0.0
+        """Seconds that the peer's clock is ahead of ours, as it told us, for INITs to it."""
         self.hurried = float("-inf")
         """When an INIT was last sent out of turn."""
         self.reported: float | None = None
@@ -90,7 +92,7 @@ class Session:
         self.confirm_macs: dict[int, bytes] = {}
         """MAC1 of the CONFIRM that made an epoch, to know a duplicate."""
         self.greeted = float("-inf")
-        """When a WELCOME was last sent."""
+        """When a CONFIRM was last answered, with WELCOME or PING."""
 
         # Life.
         self.connected: float | None = None

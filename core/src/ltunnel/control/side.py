@@ -1,20 +1,23 @@
-"""What a hub and a node do differently, as the engine sees it, and the parts that both are built from."""
+"""What is decided differently for each kind of session, as the engine sees it, and the parts that all are built from.
+
+A hub has one policy, `HubSide`; a node has two: `NodeSide` for its hub and `Neighbours` for other nodes.
+"""
 
 from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
 from ltunnel.control.acceptance import Acceptance, Proved
-from ltunnel.control.candidates import Candidate
 from ltunnel.control.context import Context
 from ltunnel.control.epochs import Epochs
 from ltunnel.control.initiation import Initiation, Met
 from ltunnel.control.liveness import Liveness
 from ltunnel.control.paths import Paths
 from ltunnel.control.session import Attempt, Session
+from ltunnel.control.sounding import Sounding
 from ltunnel.control.timers import Timer
 from ltunnel.plugin import Flow
-from ltunnel.session import Epoch, Path
+from ltunnel.session import Epoch, Path, Peer
 from ltunnel.wire.frames import Frame, Pong
 
 
@@ -27,19 +30,22 @@ class Parts(NamedTuple):
     paths: Paths
     initiation: Initiation
     acceptance: Acceptance
+    sounding: Sounding
 
 
 class Side(Protocol):
     """Policy: whom to talk to, what to say, and what to make of it."""
 
-    def start(self, now: float) -> None:
-        """Begin."""
-
-    def answers(self, transport: int, flow: Flow) -> bool:
+    def answers(self, transport: int, flow: Flow, now: float) -> bool:
         """Whether an INIT from this flow is answered at all."""
 
-    def follows(self, transport: int, flow: Flow) -> bool:
-        """Whether a session moves to a flow of a transport because the peer's newest datagram came from there."""
+    def arrived(
+        self, session: Session, epoch: Epoch, transport: int, flow: Flow, size: int, newest: bool, now: float
+    ) -> None:
+        """Take note of authenticated datagrams (`size` bytes) from a flow that may not be the one in use.
+
+        `newest`: one of them has the highest counter so far, and is none that says nothing about the path in use.
+        """
 
     def admit(self, proved: Proved, now: float) -> None:
         """Take or refuse the peer whose CONFIRM has verified."""
@@ -65,23 +71,17 @@ class Side(Protocol):
     def probed(self, session: Session, epoch: Epoch, path: Path, now: float) -> None:
         """Take note of a PROBE, which is about to be answered, from a path that is not in use."""
 
-    def pong(self, pong: Pong, transport: int, flow: Flow, now: float) -> None:
-        """Take a PONG that answers no PING of `Liveness`."""
+    def pong(self, session: Session, peer: Peer, pong: Pong, transport: int, flow: Flow, now: float) -> None:
+        """Take a PONG."""
 
     def doubt(self, session: Session, now: float) -> None:
         """Look for another way, if there may be one: a PING over the path in use is overdue."""
 
-    def comeback_due(self, session: Session, now: float) -> None:
-        """COMEBACK has fallen due."""
-
-    def candidate_due(self, timer: Timer, candidate: Candidate, now: float) -> None:
-        """Go on with a candidate: a timer of it has fallen due."""
+    def due(self, timer: Timer, session: Session, now: float) -> None:
+        """Do what a timer is for that only this side sets."""
 
     def silent(self, session: Session, now: float) -> None:
         """Nothing was heard for `timeout`."""
 
     def keyless(self, session: Session, now: float) -> None:
         """Go on without an epoch to seal with."""
-
-    def retry(self, session: Session, now: float) -> None:
-        """RETRY or RECONNECT has fallen due."""

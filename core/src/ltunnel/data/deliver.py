@@ -1,7 +1,7 @@
-"""Opened packets to where they belong: the TUN device, another peer, or nowhere.
+"""Opened packets to where they belong: the TUN device, or nowhere.
 
-Cryptokey routing: the inner source must be an address of the peer whose key opened the packet. A hub forwards by the
-inner destination; for a node everything that its hub sends is its own.
+Cryptokey routing: the inner source must be an address of the peer whose key opened the packet. Nodes send each other
+nothing that a hub could read: what comes to a hub for another address of the tunnel is refused.
 """
 
 from __future__ import annotations
@@ -38,8 +38,7 @@ class Delivery:
         refusals: Refusals,
         stats: Stats,
         *,
-        forwards: bool,
-        isolated: bool,
+        hub: bool,
     ) -> None:
         self.arena = Arena(_CAPACITY)
         self._write = tun.write
@@ -48,9 +47,7 @@ class Delivery:
         self._local = local
         self._refusals = refusals
         self._stats = stats
-        self._forwards = forwards
-        self._isolated = isolated
-        self._transit = False
+        self._hub = hub
 
     def rows(self, peer: Peer, trailer: Trailer, count: int, payload: int, now: float) -> None:
         """Deliver `count` joined rows: ``payload`` bytes at 0, then the header."""
@@ -59,13 +56,13 @@ class Delivery:
         if trailer.header_length + payload > _LONGEST or not sane(header, trailer):
             peer.stats.drop(Drop.MALFORMED, count)
             return
-        if not peer.is_hub and not peer.owns(source(header, 0)):
+        if not peer.owns(source(header, 0)):
             peer.stats.drop(Drop.SOURCE, count)
             return
         virtio = fit(header, trailer, trailer.place, trailer.place + count - 1, payload)
         peer.stats.rx_packets += count
         peer.stats.rx_bytes += payload + count * trailer.header_length
-        self._pass_on(peer, (virtio, header, view[:payload]), header, trailer.gso, count, now)
+        self._pass_on((virtio, header, view[:payload]), header, trailer.gso, count, now)
 
     def super_packet(self, peer: Peer, length: int, now: float) -> None:
         """Deliver the whole super-packet of a record: ``virtio-net header | packet | type`` of `length` bytes at 0."""
@@ -75,7 +72,7 @@ class Delivery:
         if trailer is None or packet_length(data, VNET_SIZE, end) != end - VNET_SIZE or not sane(header, trailer):
             peer.stats.drop(Drop.MALFORMED)
             return
-        if not peer.is_hub and not peer.owns(source(header, 0)):
+        if not peer.owns(source(header, 0)):
             peer.stats.drop(Drop.SOURCE)
             return
         payload = end - VNET_SIZE - trailer.header_length
@@ -83,18 +80,18 @@ class Delivery:
         peer.stats.rx_packets += count
         peer.stats.rx_bytes += payload + count * trailer.header_length
         VNET.pack_into(data, 0, *virtio_of(trailer))
-        self._pass_on(peer, (view[:end],), header, trailer.gso, count, now)
+        self._pass_on((view[:end],), header, trailer.gso, count, now)
 
-    def _pass_on(self, peer: Peer, parts: Parts, header: bytearray, gso: int, count: int, now: float) -> None:
-        """Send a super-packet of `count` segments on, to another peer or to the TUN device."""
-        if self._forwards and not self._local.owns(header, 0):
-            self._forward(peer, parts, header, 0, now)
-        elif not (self._write(parts) if self._uso or gso != GSO_UDP_L4 else self._write_pieces(parts)):
+    def _pass_on(self, parts: Parts, header: bytearray, gso: int, count: int, now: float) -> None:
+        """Write a super-packet of `count` segments to the TUN device."""
+        if self._hub and self._refused(parts, header, 0, now):
+            return
+        if not (self._write(parts) if self._uso or gso != GSO_UDP_L4 else self._write_pieces(parts)):
             self._stats.drop(Drop.TUN, count)
 
     def bundles(self, peer: Peer, length: int, count: int, now: float) -> None:
         """Deliver the packets of `count` bundles of `length` bytes each."""
-        data, stats, hosts, trusted = self.arena.data, peer.stats, peer.hosts, peer.is_hub
+        data, stats, hosts = self.arena.data, peer.stats, peer.hosts
         spans: list[tuple[int, int]] = []
         at, total = 0, count * length
         while at < total:
@@ -111,7 +108,7 @@ class Delivery:
                 stats.drop(Drop.MALFORMED)
                 at = end
                 continue
-            if trusted or (address := source(data, ip)) in hosts or peer.owns(address):
+            if (address := source(data, ip)) in hosts or peer.owns(address):
                 data[at] &= NEEDS_CSUM
                 spans.append((at, ip + size))
             else:
@@ -121,43 +118,35 @@ class Delivery:
 
     def _run(self, peer: Peer, run: Run, now: float) -> None:
         """Deliver datagrams of one UDP flow as one super-packet."""
-        if not peer.is_hub and not peer.owns(source(run.header, 0)):
+        if not peer.owns(source(run.header, 0)):
             peer.stats.drop(Drop.SOURCE, run.packets)
             return
         peer.stats.rx_packets += run.packets
         peer.stats.rx_bytes += run.size - BUNDLE_ENTRY * run.packets
-        self._pass_on(peer, run.parts, run.header, GSO_UDP_L4, run.packets, now)
+        self._pass_on(run.parts, run.header, GSO_UDP_L4, run.packets, now)
 
     def _packets(self, peer: Peer, spans: Sequence[tuple[int, int]], now: float) -> None:
         """Deliver packets one by one; each span begins with the virtio-net header."""
         data, view, write = self.arena.data, self.arena.view, self._write
         for at, stop in spans:
             peer.stats.rx_bytes += stop - at - VNET_SIZE
-            if self._forwards and not self._local.owns(data, at + VNET_SIZE):
-                self._forward(peer, (view[at:stop],), data, at + VNET_SIZE, now)
-            elif not write((view[at:stop],)):
+            if self._hub and self._refused((view[at:stop],), data, at + VNET_SIZE, now):
+                continue
+            if not write((view[at:stop],)):
                 self._stats.drop(Drop.TUN)
         peer.stats.rx_packets += len(spans)
 
     def flush(self, now: float) -> None:
-        """Send what was forwarded since the last call."""
-        if self._transit:
-            self._transit = False
+        """Send the ICMP errors about what was refused since the last call."""
+        if self._refusals.waiting:
             self._outbound.flush(now)
 
-    def _forward(self, origin: Peer, parts: Parts, data: bytearray, ip: int, now: float) -> None:
-        """Send a packet on to the peer that owns its destination, or to the TUN device where the network ends."""
-        target = self._outbound.next_hop(data, ip)
-        self._transit = True
-        if target is not None:
-            if self._isolated:
-                origin.stats.drop(Drop.ISOLATED)
-            else:
-                self._outbound.forward(parts, target, now)
-        elif self._local.inside(data, ip):
-            self._refusals.no_route(b"".join(parts)[VNET_SIZE:], now)
-        elif not self._write(parts):
-            self._stats.drop(Drop.TUN)
+    def _refused(self, parts: Parts, data: bytearray, ip: int, now: float) -> bool:
+        """Refuse a packet for an address of the tunnel that is not the hub's own; False for any other."""
+        if self._local.owns(data, ip) or not self._local.inside(data, ip):
+            return False
+        self._refusals.no_route(b"".join(parts)[VNET_SIZE:], now)
+        return True
 
     def _write_pieces(self, parts: Parts) -> bool:
         """Write a UDP super-packet to a device that takes only what is complete."""

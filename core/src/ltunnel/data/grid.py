@@ -107,16 +107,16 @@ class ReceiveGrid:
         self.bodies = grid[:, DATA_HEADER:size]
         starts = range(start, start + count * stride, stride)
         self.sealed = [source.view[at + DATA_HEADER : at + size] for at in starts]
-        self._outputs: dict[int, list[Buffer]] = {}
+        self._outputs: dict[tuple[Arena, int], list[Buffer]] = {}
 
     def outputs(self, target: Arena, step: int, length: int) -> list[Buffer]:
         """Return views of `length` bytes at multiples of `step`: row i + 1 overwrites what row i has after `step`."""
-        views = self._outputs.get(step)
+        views = self._outputs.get((target, step))
         if views is None:
             if len(self._outputs) >= 8:
                 self._outputs.clear()
             count = min(len(self.sealed), (len(target.data) - length) // step + 1)
-            views = self._outputs[step] = [target.view[i * step : i * step + length] for i in range(count)]
+            views = self._outputs[target, step] = [target.view[i * step : i * step + length] for i in range(count)]
         return views
 
 

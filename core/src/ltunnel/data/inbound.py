@@ -4,6 +4,7 @@
                      ─► replay window ─► open ─┬─ rows: joined into one super-packet ─┬─► inner source ─► deliver
                                                ├─ bundles: their packets ─────────────┤
                                                ├─ records: joined, opened whole ──────┘
+                                               ├─ datagrams of other nodes ─► relay
                                                └─ control frames ─► control
 
 Datagrams that arrive singly (no GRO on the path) are read at a fixed stride into the same buffer until the port is
@@ -24,6 +25,7 @@ from ltunnel.data.grid import Arena, GridCache, Nonces, ReceiveGrid
 from ltunnel.data.listener import Listener
 from ltunnel.data.record_opener import RecordOpener
 from ltunnel.data.records import NEXT_PART
+from ltunnel.data.relay import Relays
 from ltunnel.data.reports import Reporter
 from ltunnel.data.segments import Trailer, read_trailer
 from ltunnel.errors import WireError
@@ -43,7 +45,10 @@ _BUNDLE = int(FrameType.BUNDLE)
 
 
 class Inbound:
-    """Opens what arrives. One object serves all transports and peers."""
+    """Opens what arrives. One object serves all transports and peers; on a node another one what comes by the relay.
+
+    `rx` is where datagrams are when they come neither from a port nor singly; `records` are shared by both objects.
+    """
 
     def __init__(
         self,
@@ -54,23 +59,25 @@ class Inbound:
         stats: Stats,
         shards: ShardReceiver | None = None,
         sender: ShardSender | None = None,
+        relays: Relays | None = None,
+        records: RecordOpener | None = None,
     ) -> None:
-        self._shards, self._sender = shards, sender
+        self._shards, self._sender, self._relays = shards, sender, relays
         self._transports = transports
         self._control = control
         self._sessions = control.sessions
         self._delivery = delivery
         self._reporter = reporter
         self._stats = stats
-        self._rx = Arena(STACKED + 66_000)
+        self.rx = Arena(STACKED + 66_000)
         self._plain = delivery.arena
         self._nonces, self._expected = Nonces(), Nonces()
-        self._records = RecordOpener(control.sessions, delivery, stats, self._accept)
-        self._grids = GridCache(lambda start, stride, size: ReceiveGrid(self._rx, start, stride, size), limit=32)
+        self.records = records or RecordOpener(control.sessions, delivery, stats, self._accept)
+        self._grids = GridCache(lambda start, stride, size: ReceiveGrid(self.rx, start, stride, size), limit=32)
 
     def drain(self, index: int, port: Port, now: float) -> bool:
         """Receive from a port of transport `index` until it is empty or it is another's turn (then True)."""
-        receive, view = self._transports[index].receive, self._rx.view
+        receive, view = self._transports[index].receive, self.rx.view
         more = True
         for _ in range(BATCHES):
             try:
@@ -86,6 +93,12 @@ class Inbound:
         self._delivery.flush(now)
         return more
 
+    def relayed(
+        self, index: int, flow: Flow, start: int, size: int, stride: int, full: int, rest: int, now: float
+    ) -> None:
+        """Take `full` datagrams of `size` bytes, `stride` apart from `start` of `rx` on, and one of `rest` bytes."""
+        self._batch(index, flow, start, size, stride, full, rest, now)
+
     # ---------------------------------------------------------------- batches and segments
 
     def _coalesced(self, index: int, flow: Flow, start: int, end: int, stride: int, now: float) -> None:
@@ -96,7 +109,7 @@ class Inbound:
 
     def _stack(self, index: int, port: Port, flow: Flow, start: int, end: int, now: float) -> bool:
         """Read on behind a single datagram while equal ones follow from the same flow. False when the port is empty."""
-        receive, view = self._transports[index].receive, self._rx.view
+        receive, view = self._transports[index].receive, self.rx.view
         prefix = self._transports[index].prefix
         size, stride, pos, full, rest = end - start, 0, end, 1, 0
         following = None
@@ -142,14 +155,14 @@ class Inbound:
                 self._single(index, flow, start + full * stride, rest, now)
             return
         if count == 1:
-            word, counter = _HEADER.unpack_from(self._rx.data, start)
+            word, counter = _HEADER.unpack_from(self.rx.data, start)
             if word >> 24 == MessageType.DATA and self._one(index, flow, start, size, word, counter, now):
                 return
-            self._segment(Batch.single(index, flow, self._rx, start, size), 0, 1, word, counter, now)
+            self._segment(Batch.single(index, flow, self.rx, start, size), 0, 1, word, counter, now)
             return
         nonces, expected = self._nonces, self._expected
         grid = self._grids.get(start, stride, size)
-        batch = Batch.of(index, flow, self._rx, grid, nonces, size, full, rest)
+        batch = Batch.of(index, flow, self.rx, grid, nonces, size, full, rest)
         word, counter = _HEADER.unpack_from(nonces.view)
         if word >> 24 == MessageType.RECORD:
             step = NEXT_PART
@@ -174,7 +187,7 @@ class Inbound:
         epoch = self._sessions.get(word & 0xFFFFFF)
         if epoch is None or counter >= REJECT_AFTER_PACKETS or not epoch.usable(now) or not epoch.window.fresh(counter):
             return False
-        view, middle, length = self._rx.view, start + DATA_HEADER, size - DATA_OVERHEAD
+        view, middle, length = self.rx.view, start + DATA_HEADER, size - DATA_OVERHEAD
         plain = self._plain
         opened = epoch.opener.open((view[start:middle],), (view[middle : start + size],), (plain.view[:length],))
         kind = plain.data[length - 1] if opened else None
@@ -206,7 +219,7 @@ class Inbound:
     def _segment(self, batch: Batch, begin: int, end: int, word: int, counter: int, now: float) -> None:
         """Open rows `begin` .. `end` of a batch, whose headers are (word, counter), (word, counter + 1), ..."""
         if word >> 24 == MessageType.RECORD:
-            self._records.take(batch, begin, end, word, counter, now)
+            self.records.take(batch, begin, end, word, counter, now)
             return
         if word >> 24 != MessageType.DATA:
             for i in range(begin, end):
@@ -251,7 +264,9 @@ class Inbound:
             done = self._open_bundles(batch, at, end, epoch, counter, length, now)
             return done, at + done >= min(end, batch.full)
         if frame in SHARDS and self._shards is not None:
-            return self._open_shards(batch, at, end, epoch, counter, length, now), True
+            return self._open_alike(self._shards, batch, at, end, epoch, counter, length, now), True
+        if frame == FrameType.RELAY and self._relays is not None and self._relays.takes(epoch.peer):
+            return self._open_alike(self._relays, batch, at, end, epoch, counter, length, now), True
         moves = frame not in STAYING
         self._accept(batch.transport, batch.flow, epoch, counter, 1, size, now, moves=moves)
         if frame == FrameType.REPORT:
@@ -326,15 +341,16 @@ class Inbound:
         self._delivery.bundles(epoch.peer, length, done, now)
         return done
 
-    def _open_shards(self, batch: Batch, at: int, end: int, epoch: Epoch, counter: int, length: int, now: float) -> int:
-        """Row `at` is open at 0; open the shards that follow it, and pass them on."""
-        shards = self._shards
-        assert shards is not None  # noqa: S101  # the caller has looked
-        done, rest = shards.open(batch, at, end, epoch, self._plain.view[:length])
+    def _open_alike(
+        self, taker: ShardReceiver | Relays, batch: Batch, at: int, end: int, epoch: Epoch, counter: int, length: int,
+        now: float,
+    ) -> int:  # fmt: skip
+        """Row `at` is open at 0; open the shards, or relayed datagrams, that follow it, and pass them on."""
+        done, rest = taker.open(batch, at, end, epoch, self._plain.view[:length])
         self._accept(batch.transport, batch.flow, epoch, counter, done, done * (length + DATA_OVERHEAD), now)
         if rest:
             self._accept(batch.transport, batch.flow, epoch, counter + done, 1, rest + DATA_OVERHEAD, now)
-        shards.take(epoch, done, length, now, rest)
+        taker.take(epoch, done, length, now, rest)
         return done + (rest > 0)
 
     def _take_report(self, epoch: Epoch, body: bytes, now: float) -> None:

@@ -1,4 +1,4 @@
-"""Out: packets from the TUN device, or from a peer that a hub forwards for, to sealed datagrams of their next hop.
+"""Out: packets from the TUN device to sealed datagrams of their next hop.
 
     TUN.read ─► next hop ─┬─ super-packet ─► rows ────────┐
                           └─ packet ─► staging ─► bundles ┴─► seal ─► transport.send, one call per batch
@@ -31,6 +31,7 @@ from ltunnel.data.inet import SYN, TCP, clamp_mss
 from ltunnel.data.local import Local, destination
 from ltunnel.data.records import PartGrid, RecordSealer, part_size
 from ltunnel.data.refuse import Refusals
+from ltunnel.data.sending import send_sealed, usable_epoch
 from ltunnel.data.staging import CAPACITY, Staging, bundled
 from ltunnel.data.virtio import (
     GSO_ECN,
@@ -43,6 +44,7 @@ from ltunnel.data.virtio import (
     VNET_SIZE,
     TunPort,
 )
+from ltunnel.data.waiting import Waiting
 from ltunnel.plugin import Buffer, Transport
 from ltunnel.session import Drop, Epoch, Fib, Peer, Stats
 from ltunnel.wire.types import FrameType
@@ -70,7 +72,9 @@ class Outbound:
         stats: Stats,
         mtu: int,
         shards: ShardSender | None = None,
+        waiting: Waiting | None = None,
     ) -> None:
+        self._waiting = waiting
         self._read = tun.read
         self._write = tun.write
         self._fib = fib
@@ -109,6 +113,8 @@ class Outbound:
             peer = self.next_hop(data, at + VNET_SIZE)
             if peer is None:
                 self._refusals.no_route(bytes(view[at + VNET_SIZE : stop]), now)
+            elif peer.epoch is None and self._waiting is not None and not peer.is_hub:
+                self._waiting.put(peer, bytes(view[at:stop]), now)
             elif data[at + 1]:
                 self._flush(staging, now)
                 self._send_super(staging.arena, at, stop, peer, now)
@@ -129,10 +135,10 @@ class Outbound:
         except KeyError:
             return self._fib.lookup(address)
 
-    # ---------------------------------------------------------------- from a peer, on a hub
+    # ---------------------------------------------------------------- from elsewhere
 
     def forward(self, parts: Sequence[Buffer | bytes | bytearray], peer: Peer, now: float) -> None:
-        """Send on a packet that came from another peer, as given to `TunPort.write`; `flush` seals what waits."""
+        """Send a packet that had to wait, or an ICMP error, given as to `TunPort.write`; `flush` follows."""
         staging = self._transit
         if staging.pos >= CAPACITY:
             self._flush(staging, now)
@@ -217,7 +223,7 @@ class Outbound:
     def _send_bundles(self, arena: Arena, spans: list[tuple[int, int]], peer: Peer, now: float) -> None:
         """Join neighbouring packets into bundles, seal them, and send runs of equal datagrams with one call each."""
         bundles = bundled(spans, peer.mtu + BUNDLE_ENTRY)
-        epoch = self._epoch(peer, len(bundles), now)
+        epoch = usable_epoch(peer, len(bundles), now)
         if epoch is None:
             peer.stats.drop(Drop.NO_SESSION, len(spans))
             return
@@ -241,7 +247,7 @@ class Outbound:
     ) -> int:
         """Seal and send the longest run of equal bundles from `at` on, with one shorter after it; return its length."""
         out, source, seal = self._out.view, arena.view, epoch.sealer.seal
-        assert peer.path is not None  # noqa: S101  # _epoch has looked
+        assert peer.path is not None  # noqa: S101  # usable_epoch has looked
         prefix = self._transports[peer.path.transport].prefix
         start, end = bundles[at]
         size = prefix + end - start + DATA_OVERHEAD
@@ -292,7 +298,7 @@ class Outbound:
         if count > 255:
             peer.stats.drop(Drop.TOO_BIG, count)
             return
-        epoch = self._epoch(peer, count, now)
+        epoch = usable_epoch(peer, count, now)
         if epoch is None:
             peer.stats.drop(Drop.NO_SESSION, count)
             return
@@ -311,7 +317,7 @@ class Outbound:
         if shards is not None and line is not None and line.code is not None:
             shards.super_packet(line, arena, payload, stop, tail, seg, now)
             return
-        assert peer.path is not None  # noqa: S101  # _epoch has looked
+        assert peer.path is not None  # noqa: S101  # usable_epoch has looked
         grid = self._grids.get(header_length, seg, self._transports[peer.path.transport].prefix)
         for first in range(0, count, grid.limit):
             begin = payload + first * seg
@@ -354,7 +360,7 @@ class Outbound:
 
     def _send_record(self, arena: Arena, start: int, end: int, epoch: Epoch, peer: Peer, now: float) -> bool:
         """Seal the frame at ``start:end`` as one record and send its parts. False when it needs too many of them."""
-        assert peer.path is not None  # noqa: S101  # _epoch has looked
+        assert peer.path is not None  # noqa: S101  # usable_epoch has looked
         length = end - start + TAG
         size = part_size(length, peer.mtu + BUNDLE_ENTRY + DATA_OVERHEAD - DATA_HEADER)
         grid = self._parts.get(size, self._transports[peer.path.transport].prefix)
@@ -366,24 +372,6 @@ class Outbound:
 
     # ---------------------------------------------------------------- common
 
-    def _epoch(self, peer: Peer, count: int, now: float) -> Epoch | None:
-        """Return the epoch to seal `count` datagrams with, or None when there is none that may be used."""
-        epoch = peer.epoch
-        if epoch is None or not epoch.usable(now) or epoch.counter + count > REJECT_AFTER_PACKETS or peer.path is None:
-            return None
-        return epoch
-
     def _send(self, peer: Peer, end: int, size: int, now: float) -> None:
         """Hand a sealed batch, ``HEADROOM:end`` of the out buffer, to the peer's transport."""
-        path = peer.path
-        assert path is not None  # noqa: S101  # _epoch has looked
-        if path.budget is not None:  # an address that has not proved itself
-            if path.budget < end - HEADROOM:
-                peer.stats.drop(Drop.LIMITED, -(-(end - HEADROOM) // size))
-                return
-            path.budget -= end - HEADROOM
-        if not self._transports[path.transport].send(path.flow, self._out.view, HEADROOM, end, size, now):
-            peer.stats.drop(Drop.QUEUE_FULL, -(-(end - HEADROOM) // size))
-        peer.last_tx = now
-        if peer.unanswered_since is None:
-            peer.unanswered_since = now
+        send_sealed(self._transports, peer, self._out, end, size, now)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ltunnel.data import inet
-from ltunnel.data.local import Local
+from ltunnel.data.local import Local, destination, source
 from ltunnel.data.virtio import NEEDS_CSUM, NO_OFFLOAD, VNET, VNET_SIZE
 from ltunnel.session import Drop, Peer, Stats
 
@@ -35,15 +35,15 @@ class Refusals:
     def no_route(self, packet: bytes, now: float) -> None:
         """Count a packet (from its IP header on) that no peer owns the destination of, and tell its sender."""
         self._stats.drop(Drop.NO_ROUTE)
-        source = self._local.source(packet[0] >> 4)
-        if source is not None and self._allowed(now):
-            self._reply(inet.unreachable(packet, source))
+        reporter = self._source(packet)
+        if reporter is not None and self._allowed(now):
+            self._reply(inet.unreachable(packet, reporter))
 
     def packet_too_big(self, packet: bytes, mtu: int, now: float) -> None:
         """Tell the sender of a packet that only `mtu` bytes get through."""
-        source = self._local.source(packet[0] >> 4)
-        if source is not None and self._allowed(now):
-            self._reply(inet.too_big(packet, mtu, source))
+        reporter = self._source(packet)
+        if reporter is not None and self._allowed(now):
+            self._reply(inet.too_big(packet, mtu, reporter))
 
     def too_big(self, packet: bytearray, peer: Peer, now: float) -> Sequence[bytes]:
         """Refuse a packet (virtio-net header first) that exceeds the peer's MTU, or return the fragments to send."""
@@ -56,6 +56,12 @@ class Refusals:
         if flags & NEEDS_CSUM:
             inet.complete_checksum(inner, csum_start, csum_offset)
         return [NO_OFFLOAD + piece for piece in inet.fragments(bytes(inner), peer.mtu)]
+
+    def _source(self, packet: bytes) -> bytes | None:
+        """Choose who reports an error: this machine; but its own kernel takes nothing from itself."""
+        if self._local.is_own(source(packet, 0)):
+            return destination(packet, 0)
+        return self._local.source(packet[0] >> 4)
 
     def _allowed(self, now: float) -> bool:
         self._tokens = min(BURST, self._tokens + (now - self._filled) * ERRORS_PER_SECOND)

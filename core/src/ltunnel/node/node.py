@@ -10,8 +10,9 @@ from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 from ltunnel.constants import HEADROOM
-from ltunnel.control.candidates import Call, HangUp
+from ltunnel.control.candidates import Call, ClosePort, Dial, HangUp, OpenPorts
 from ltunnel.control.directory import Binding
+from ltunnel.control.discovery import Discovering
 from ltunnel.control.engine import Control
 from ltunnel.control.events import Event
 from ltunnel.control.settings import ControlSettings, Random, Role
@@ -23,12 +24,19 @@ from ltunnel.data.inbound import Inbound
 from ltunnel.data.local import Local
 from ltunnel.data.outbound import Outbound
 from ltunnel.data.refuse import Refusals
+from ltunnel.data.relay import RelayForwarder, RelayReceiver, RelayTransport
 from ltunnel.data.reports import LEAST, Reporter
+from ltunnel.data.sending import usable_epoch
 from ltunnel.data.virtio import TunPort
+from ltunnel.data.waiting import Waiting
 from ltunnel.node.accounts import Notices
 from ltunnel.node.fec import REPORT_AT, NodeFec
+from ltunnel.node.nat import nat
+from ltunnel.node.ports import NodePorts, OpenOrder, PortOrder
 from ltunnel.node.status import status
-from ltunnel.plugin import Address, Flow, Port, Transport
+from ltunnel.plugin import Address, Carrier, Flow, LocalAddress, Port, RoutingPolicy, Transport
+from ltunnel.session.peer import Network
+from ltunnel.wire.relay import node_name
 
 _LARGEST_MESSAGE = 65_536
 
@@ -52,15 +60,27 @@ class Node:
         pins: Mapping[str, bytes] | None = None,
         fec: tuple[Codes, FecSettings] | None = None,
         reliable: Container[str] = (),
+        routing: RoutingPolicy | None = None,
+        discovery: Discovering | None = None,
     ) -> None:
         self.settings = settings
         self.transport_names = tuple(name for name, _ in transports)
-        self._transports = tuple(transport for _, transport in transports)
+        """Of those that were given."""
         self._notices = [Notices(name, transport) for name, transport in transports]
+        self._names = list(self.transport_names)
+        self._transports = [transport for _, transport in transports]
+        self.relay: int | None = None
+        """On a node: index of the transport that goes through the hub."""
+        name = node_name(settings.identity.public)
+        if settings.role is Role.NODE:
+            self.relay = len(transports)
+            self._names.append("relay")
+            self._transports.append(RelayTransport(name, lambda: self.control.hub, self._transports))
+        self._ports = NodePorts(self._names, self._transports)
         self.control = Control(
             settings, random=random, now=now, wall_offset=wall_offset, bindings=bindings, pins=pins,
-            describe=lambda transport, flow: self._transports[transport].describe(flow),
-            transports=self.transport_names,
+            describe=lambda transport, flow: self._transports[transport].describe(flow), transports=self._names,
+            relay=self.relay, routing=routing, discovery=discovery,
         )  # fmt: skip
         stats = self.control.stats
         local = Local(settings.addresses)
@@ -68,14 +88,24 @@ class Node:
         repairing = {index for index, name in enumerate(self.transport_names) if name in reliable}
         self.fec = None if fec is None else NodeFec(*fec, repairing)
         sender = self.fec.sender if self.fec else None
-        self._outbound = Outbound(tun, self.control.fib, self._transports, local, refusals, stats, settings.mtu, sender)
+        self._waiting = Waiting()
+        self._outbound = Outbound(
+            tun, self.control.fib, self._transports, local, refusals, stats, settings.mtu, sender,
+            self._waiting if self.relay is not None else None,
+        )  # fmt: skip
         delivery = Delivery(
             tun, self._outbound, local, refusals, stats,
-            forwards=settings.role is Role.HUB, isolated=settings.client_isolation,
+            hub=settings.role is Role.HUB,
         )  # fmt: skip
         self._reporter = Reporter(self.control.sessions, REPORT_AT if self.fec else LEAST)
         shards = self.fec.listen(delivery, self.control.sessions) if self.fec else None
-        self._inbound = Inbound(self._transports, self.control, delivery, self._reporter, stats, shards, sender)
+        parts = self._transports, self.control, delivery, self._reporter, stats, shards, sender
+        if self.relay is None:
+            isolated = settings.client_isolation
+            self._inbound = Inbound(*parts, RelayForwarder(self.control.fib.names, self._transports, isolated=isolated))
+        else:
+            inner = Inbound(*parts)
+            self._inbound = Inbound(*parts, RelayReceiver(name, self.relay, inner), inner.records)
         self._message = Arena(HEADROOM + _LARGEST_MESSAGE)
 
     def start(self, now: float) -> None:
@@ -87,12 +117,22 @@ class Node:
 
     def set_hub(self, address: Address, now: float) -> None:
         """Look for the hub at another address, by any of the transports, after a new answer to its name."""
-        self.control.set_hub_paths([(index, address) for index in range(len(self._transports))], now)
+        self.control.set_hub_paths([(index, address) for index in range(len(self.transport_names))], now)
         self._send_messages(now)
 
     def network_changed(self, now: float) -> None:
         """Take note that addresses or routes of this machine have changed."""
         self.control.network_changed(now)
+        self._send_messages(now)
+
+    def set_interfaces(self, local: Sequence[LocalAddress], networks: Sequence[Network], now: float) -> None:
+        """Take the own addresses, with the ports that all peers share, and the prefixes of the own links."""
+        self.control.set_interfaces(local, networks, now)
+        self._send_messages(now)
+
+    def mapped(self, carrier: Carrier, address: Address | None, lifetime: float, now: float) -> None:
+        """Take note that a router maps a port to the shared one, for so many seconds; None when it does no longer."""
+        self.control.mapped(carrier, address, lifetime, now)
         self._send_messages(now)
 
     def stop(self, now: float) -> None:
@@ -107,6 +147,11 @@ class Node:
     def handle_tun(self, now: float) -> bool:
         """Take what the TUN device has. True when more may wait."""
         more = self._outbound.pump(now)
+        waiting = self._waiting
+        if waiting.wanted:
+            for peer in waiting.wanted:
+                self.control.want(peer, now)
+            waiting.wanted.clear()
         self._send_messages(now)
         return more
 
@@ -119,7 +164,7 @@ class Node:
     def next_timeout(self) -> float | None:
         """Return when `handle_timeout` is due (monotonic seconds), or None."""
         times = [transport.next_timeout() for transport in self._transports]
-        times += (self.control.next_timeout(), self._reporter.next_timeout())
+        times += (self.control.next_timeout(), self._reporter.next_timeout(), self._waiting.next_timeout())
         if self.fec is not None:
             times.append(self.fec.next_timeout())
         return min((time for time in times if time is not None), default=None)
@@ -135,6 +180,7 @@ class Node:
             self.control.handle_timeout(now)
         if self.fec is not None:
             self.fec.handle_timeout(now)
+        self._waiting.handle_timeout(now)
         self.control.outbox.extend(self._reporter.take(now))
         self._send_messages(now)
 
@@ -147,16 +193,41 @@ class Node:
         events.clear()
         return taken
 
+    def take_orders(self) -> list[PortOrder]:
+        """Hand over which ports to open and to close; to be asked for after each call."""
+        return self._ports.take_orders()
+
+    def ports_opened(self, order: OpenOrder, transports: Sequence[Transport], now: float) -> list[int]:
+        """Take the instances that an order has led to, as many as could be had; return their indexes."""
+        indexes = self._ports.opened(order, transports)
+        self.control.ports_opened(order.owner, indexes, now)
+        self._send_messages(now)
+        return indexes
+
+    def add_other_port(self, transport: int, other: Transport, number: int) -> int:
+        """On a hub: take a second UDP port, another instance of `transport`, with its port number; return its index.
+
+        Nodes that ask from where they are seen may ask both, or have the answer come from the other.
+        """
+        index = self._ports.add(transport, other)
+        self.control.set_other_port(transport, index, number)
+        return index
+
     def status(self, now: float) -> dict[str, Any]:
         """Describe this node and its peers; the shape of ``ltunnel status --json`` but for what the runtime knows."""
-        answer = status(self.control, self.settings, self.transport_names, self._transports, now)
+        answer = status(self.control, self.settings, self._names, self._transports, now)
+        answer["stack"]["transports"] = list(self.transport_names)
         if self.fec is not None:
             answer["fec"] = self.fec.status()
             self.fec.describe(list(self.control.peers.values()), answer["peers"])
         return answer
 
+    def nat(self, now: float) -> dict[str, Any]:
+        """Describe the NAT in front of this machine; the shape of ``ltunnel nat --json`` but for the runtime's part."""
+        return nat(self.control, now)
+
     def _send_messages(self, now: float) -> None:
-        """Open and close flows for the control side, and send its datagrams."""
+        """Open and close flows and ports for the control side, and send its datagrams; then what waited for that."""
         control = self.control
         while control.calls or control.outbox:
             calls, outbox = list(control.calls), list(control.outbox)
@@ -167,13 +238,27 @@ class Node:
             for index, flow, datagram in outbox:
                 if not self._send(self._transports[index], flow, datagram, now):
                     control.refused(index, flow, now)
+        if self._waiting:
+            self._release(now)
+
+    def _release(self, now: float) -> None:
+        """Send the packets that have waited for a session which can be used now."""
+        for peer, packets in self._waiting.release(lambda peer: usable_epoch(peer, 1, now) is not None):
+            for packet in packets:
+                self._outbound.forward((packet,), peer, now)
+            self._outbound.flush(now)
 
     def _carry_out(self, call: Call, now: float) -> None:
-        transport = self._transports[call.transport]
-        if isinstance(call, HangUp):
-            transport.close(call.flow, now)
-        else:
-            self.control.dialled(call, transport.connect(call.address, now), now)
+        match call:
+            case Dial():
+                self.control.dialled(call, self._transports[call.transport].connect(call.address, now), now)
+            case HangUp():
+                self._transports[call.transport].close(call.flow, now)
+            case OpenPorts():
+                if not self._ports.order(call):
+                    self.control.ports_opened(call.owner, (), now)
+            case ClosePort():
+                self._ports.close(call)
 
     def _send(self, transport: Transport, flow: Flow, datagram: bytes, now: float) -> bool:
         arena = self._message

@@ -39,15 +39,20 @@ def _peer(
     peer: Peer, control: Control, names: Sequence[str], transports: Sequence[Transport], now: float
 ) -> dict[str, Any]:
     path, epoch = peer.path, peer.epoch
+    paths = control.paths(peer, now)
+    used = next((each["class"] for each in paths if each["used"]), None)
     return {
         "name": peer.name,
         "key": peer.key.hex(),
         "hub": peer.is_hub,
         "addresses": sorted(str(ip_address(host)) for host in peer.hosts),
         "networks": [str(network) for network in peer.networks],
-        "endpoint": transports[path.transport].describe(path.flow) if path else None,
+        "endpoint": transports[path.transport].describe(path.flow) if path and used != "hub" else None,
         "transport": names[path.transport] if path else None,
+        "path": used,
+        "via": control.hub.name if control.hub is not None and used == "hub" else None,
         "chosen": control.why(peer),
+        "paths": paths,
         "candidates": [_candidate(candidate, peer, control, now) for candidate in _candidates(control, peer)],
         "state": control.peer_state(peer),
         "last_handshake": _ago(peer.last_handshake, now),
@@ -61,6 +66,8 @@ def _peer(
         "tx_bytes": peer.stats.tx_bytes,
         "rx_packets": peer.stats.rx_packets,
         "tx_packets": peer.stats.tx_packets,
+        "relayed_bytes": peer.stats.relayed_bytes,
+        "relayed_datagrams": peer.stats.relayed_datagrams,
         "drops": _drops(peer.stats.drops),
     }
 

@@ -17,6 +17,7 @@ packet::
 
 import pluggy
 
+from ltunnel.plugin.addresses import is_private, read_target
 from ltunnel.plugin.descriptors import (
     CipherDescriptor,
     DiscoveryDescriptor,
@@ -29,7 +30,25 @@ from ltunnel.plugin.descriptors import (
     TransportContext,
     TransportDescriptor,
 )
-from ltunnel.plugin.discovery import Candidate, CandidateKind, DiscoveryAgent, Probe, Signal, SignalKind
+from ltunnel.plugin.discovery import (
+    Action,
+    Answer,
+    Behaviour,
+    Candidate,
+    CandidateKind,
+    Carrier,
+    Dependence,
+    DiscoveryAgent,
+    Limits,
+    LocalAddress,
+    PortMapper,
+    Prepared,
+    Probe,
+    Query,
+    Request,
+    Signal,
+    SignalKind,
+)
 from ltunnel.plugin.host import HostRule, HostRuleKind
 from ltunnel.plugin.interfaces import Aead, FecCode, MeetingTransport, PartingTransport, TellingTransport, Transport
 from ltunnel.plugin.ports import (
@@ -59,12 +78,17 @@ hookimpl = pluggy.HookimplMarker(GROUP)
 __all__ = [
     "API_VERSION",
     "GROUP",
+    "Action",
     "Address",
     "Aead",
+    "Answer",
+    "Behaviour",
     "Buffer",
     "Candidate",
     "CandidateKind",
+    "Carrier",
     "CipherDescriptor",
+    "Dependence",
     "DiscoveryAgent",
     "DiscoveryDescriptor",
     "Endpoint",
@@ -74,6 +98,8 @@ __all__ = [
     "Flow",
     "HostRule",
     "HostRuleKind",
+    "Limits",
+    "LocalAddress",
     "MeetingTransport",
     "NextHop",
     "NoOptions",
@@ -84,9 +110,13 @@ __all__ = [
     "PluginInfo",
     "Port",
     "PortKind",
+    "PortMapper",
     "PortSpec",
+    "Prepared",
     "Probe",
+    "Query",
     "RawPort",
+    "Request",
     "Route",
     "RoutingDescriptor",
     "RoutingPolicy",
@@ -100,4 +130,6 @@ __all__ = [
     "TransportDescriptor",
     "hookimpl",
     "hookspec",
+    "is_private",
+    "read_target",
 ]

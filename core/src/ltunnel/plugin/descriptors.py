@@ -2,12 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import PurePath
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
 
-from ltunnel.plugin.discovery import DiscoveryAgent
+from ltunnel.plugin.discovery import Carrier, DiscoveryAgent, PortMapper
 from ltunnel.plugin.host import HostRule
 from ltunnel.plugin.interfaces import Aead, FecCode, Transport
 from ltunnel.plugin.ports import Address, Port, PortSpec
@@ -33,7 +32,7 @@ FOLDER = "folder"
 
 def _beside_the_config(name: str, info: ValidationInfo) -> str:
     folder = (info.context or {}).get(FOLDER, "")
-    return str(PurePath(folder, name)) if folder else name
+    return name if not folder or name.startswith("/") else f"{folder}/{name}"
 
 
 FileName = Annotated[str, Field(min_length=1), AfterValidator(_beside_the_config)]
@@ -65,6 +64,8 @@ class TransportContext:
     remote: Address | None
     remote_name: str = ""
     """On a node: the hub as the config names it, a host name or an address; for those that check who answers."""
+    local_port: int = 0
+    """On a node: the port number to bind to where direct paths are carried by UDP, 0 for any."""
 
 
 def _no_warnings(_options: Any, _context: TransportContext) -> Sequence[str]:
@@ -93,6 +94,9 @@ class TransportDescriptor:
     reliable: bool = False
     """True when it repairs loss itself, as TCP does: erasure coding on top adds nothing. What it then loses are
     datagrams that it had no room for, so the line is full, and parity would fill it more."""
+    direct: Carrier | None = None
+    """What it is to direct paths between nodes; None if it can only reach a hub. Such a transport also takes a single
+    port of its first kind: fresh ports are further instances of it."""
 
     def overhead_with(self, options: Any) -> int:
         """Return the overhead with these options."""
@@ -133,6 +137,8 @@ class DiscoveryDescriptor:
 
     options: type[Options]
     create: Callable[[Any], DiscoveryAgent]
+    mapper: Callable[[Any], PortMapper | None] | None = None
+    """(options) -> what asks routers for port mappings, or None."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

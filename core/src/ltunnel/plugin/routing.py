@@ -21,11 +21,13 @@ class PathView:
 
     peer: bytes
     """Static public key of the destination, 32 bytes."""
+    number: int
+    """Names the path among those to the same peer, as long as it exists."""
     via: bytes
     """Static public key of the first hop; equal to `peer` for a direct path."""
     path_class: PathClass
     rtt: float
-    """Smoothed round-trip time, seconds."""
+    """Smoothed round-trip time, seconds; infinite as long as it is not known."""
     jitter: float
     """Smoothed deviation of the round-trip time, seconds."""
     loss: float
@@ -33,12 +35,16 @@ class PathView:
     hops: int
     last_pong: float
     """When the path last proved that it works (monotonic seconds)."""
+    suspect: bool = False
+    """Whether the last probes over it went unanswered. A path that is held to be dead is not offered at all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NextHop:
     """The choice for one destination, with the reason that status output shows."""
 
+    number: int
+    """Of the path that was chosen."""
     via: bytes
     path_class: PathClass
     reason: str

@@ -13,27 +13,41 @@ from contextlib import ExitStack, closing
 from functools import partial
 from typing import Any
 
-from ltunnel.config import Config, control_settings, fec_settings, load_stack, network_keys
+from ltunnel.config import (
+    Config,
+    control_settings,
+    discovering,
+    fec_settings,
+    load_stack,
+    missing,
+    network_keys,
+    port_mapper,
+    routing_policy,
+)
 from ltunnel.control import Control
+from ltunnel.control.discovery import Discovering
 from ltunnel.control.events import Event, Level
 from ltunnel.control.settings import ControlSettings
 from ltunnel.errors import HostError
 from ltunnel.node import Node
-from ltunnel.plugin import Address, TransportContext
+from ltunnel.plugin import Address, Carrier, PortMapper, RoutingPolicy, TransportContext, TransportDescriptor
+from ltunnel.registry import Part, Stack
 from ltunnel.runtime.control_socket import ControlSocket
 from ltunnel.runtime.folders import run_folder, state_folder
+from ltunnel.runtime.fresh_ports import FreshPorts
 from ltunnel.runtime.host_changes import HostChanges
 from ltunnel.runtime.hub_address import HubAddress, wait_for_address
-from ltunnel.runtime.link import link_mtu, source_address
+from ltunnel.runtime.link import link_mtu
 from ltunnel.runtime.log import Log, make_log
 from ltunnel.runtime.loop import Loop, signals
 from ltunnel.runtime.netlink import configure_tun
-from ltunnel.runtime.network_watch import NetworkWatch
+from ltunnel.runtime.port_mapping import PortMapping
 from ltunnel.runtime.reload import Read, Reload
 from ltunnel.runtime.resolve import ResolveError, is_numeric
 from ltunnel.runtime.service import Service
 from ltunnel.runtime.state import State
-from ltunnel.runtime.transports import open_transports
+from ltunnel.runtime.surroundings import Surroundings
+from ltunnel.runtime.transports import Opened, open_transports, set_up
 from ltunnel.runtime.tun import open_tun
 
 _BYTES_PER_PACKET = 24_576
@@ -64,6 +78,9 @@ def _assemble(config: Config, read: Read | None, log: Log, stack: ExitStack) -> 
     for notice in config.notices():
         log(Event(name="notice", text=notice, level=Level.WARNING))
     plugins = load_stack(config)
+    lacking = missing(config, plugins)
+    if lacking is not None:
+        log(Event(name="notice", text=lacking, level=Level.WARNING))
     fec = fec_settings(config, plugins)
     keys = network_keys(config)
     state = State(state_folder())
@@ -91,13 +108,15 @@ def _assemble(config: Config, read: Read | None, log: Log, stack: ExitStack) -> 
     )
 
     remote_name = "" if config.remote_addr is None else config.remote_addr.host
-    context = TransportContext(listen=listen, remote=_widest(addresses), remote_name=remote_name)
+    local_port = 0 if config.is_hub or not config.p2p_enabled else config.p2p_port
+    context = TransportContext(listen=listen, remote=_widest(addresses), remote_name=remote_name, local_port=local_port)
     receive_buffer = config.recv_queue_size * _BYTES_PER_PACKET
     opened, loud = open_transports(plugins.transports, context, changes, stack, receive_buffer=receive_buffer)
     tun = open_tun(config.tun_name)
     stack.callback(tun.close)
     clashes = configure_tun(tun.name, mtu=settings.mtu, queue=config.send_queue_size, addresses=settings.addresses)
 
+    agent, mapper, policy = _direct_paths(plugins, [name for name, _, _ in opened])
     now = time.monotonic()
     node = Node(
         settings,
@@ -110,6 +129,8 @@ def _assemble(config: Config, read: Read | None, log: Log, stack: ExitStack) -> 
         pins=pins,
         fec=fec,
         reliable={part.name for part in plugins.transports if part.descriptor.reliable},
+        routing=policy,
+        discovery=agent,
     )
     service = Service(
         node,
@@ -123,14 +144,24 @@ def _assemble(config: Config, read: Read | None, log: Log, stack: ExitStack) -> 
         },
         warnings=[*_key_warnings(settings), *loud, *warnings, *clashes],
     )
+    stack.callback(service.close)
+    named = {part.name: part for part in plugins.transports}
+    parts = [named[name] for name, _, _ in opened]
+    service.fresh_ports = FreshPorts(parts, context, changes, receive_buffer=receive_buffer)
+    if config.is_hub:
+        _open_other_port(service, service.fresh_ports, parts, opened, log)
     if config.remote_addr is not None and not is_numeric(config.remote_addr.host):
         both = any(len(port.local) == 4 for _, _, ports in opened for port in ports)
         host, port = config.remote_addr
         service.hub_address = HubAddress(loop, host, port, addresses, use=node.set_hub, log=log, takes_ipv6=both)
         stack.callback(service.hub_address.close)
     if remote is not None:
-        service.network_watch = NetworkWatch(loop, lambda: source_address(remote), node.network_changed)
-        stack.callback(service.network_watch.close)
+        shared = _shared_ports(plugins, opened)
+        service.surroundings = Surroundings(loop, node, shared, remote, tun.name, moved=service.network_changed)
+        stack.callback(service.surroundings.close)
+        if mapper is not None and shared:
+            service.port_mapping = PortMapping(loop, mapper, shared, service.take_mapping)
+            stack.callback(service.port_mapping.close)
     control_socket.serve(service.answer)
     heed.hangup = Reload(config, read, node.fec, log)
     return service
@@ -151,6 +182,45 @@ class _Signals:
             self._loop.stop()
         elif self.hangup is not None:
             self.hangup(time.monotonic())
+
+
+def _direct_paths(
+    plugins: Stack, opened: Sequence[str]
+) -> tuple[Discovering | None, PortMapper | None, RoutingPolicy | None]:
+    """Make what finds direct paths, what asks routers for ports, and what chooses among paths."""
+    agent = mapper = policy = None
+    if plugins.discovery is not None:
+        with set_up(plugins.discovery.name):
+            agent, mapper = discovering(plugins, opened), port_mapper(plugins)
+    if plugins.routing is not None:
+        with set_up(plugins.routing.name):
+            policy = routing_policy(plugins)
+    return agent, mapper, policy
+
+
+def _shared_ports(plugins: Stack, opened: Sequence[Opened]) -> dict[Carrier, int]:
+    """Return the numbers of the ports that all direct paths of a carrier may share."""
+    direct = {part.name: part.descriptor.direct for part in plugins.transports}
+    found: dict[Carrier, int] = {}
+    for name, _, ports in opened:
+        carrier = direct[name]
+        if carrier is not None and ports[0].local[1]:
+            found.setdefault(carrier, int(ports[0].local[1]))
+    return found
+
+
+def _open_other_port(
+    service: Service, fresh: FreshPorts, parts: Sequence[Part[TransportDescriptor]], opened: Sequence[Opened], log: Log
+) -> None:
+    """Open a hub's second UDP port, by which nodes find out what kind of NAT they are behind. It goes without, too."""
+    for index, (part, (_, _, ports)) in enumerate(zip(parts, opened, strict=True)):
+        if part.descriptor.direct is Carrier.UDP:
+            number = ports[0].local[1] + 1
+            try:
+                service.add_other_port(index, fresh.open(index, listen=number if number < 1 << 16 else 0))
+            except HostError as error:
+                text = f"goes without a second UDP port, so nodes learn less of their NATs: {error}"
+                log(Event(name="no-port", text=text, level=Level.WARNING))
 
 
 def _save_pins(state: State, stored: dict[str, bytes], control: Control) -> None:

@@ -49,14 +49,21 @@ class HostChanges:
             self._load([*self._rules, *rules], self._forwarding)
             self._rules += rules
 
-    def drop_rules(self, rules: Sequence[HostRule]) -> None:
-        """Take back rules that were added last, for somebody who does not need them after all."""
+    def remove_rules(self, rules: Sequence[HostRule]) -> None:
+        """Take back rules that `add_rules` put in force. Raises `HostError`; they then still hold."""
         if rules:
-            self._rules = self._rules[: -len(rules)]
-            try:
-                self._load(self._rules, self._forwarding)
-            except HostError as error:
-                self.complain(f"cannot take back rules: {error}")
+            kept = list(self._rules)
+            for rule in rules:
+                kept.remove(rule)
+            self._load(kept, self._forwarding)
+            self._rules = kept
+
+    def drop_rules(self, rules: Sequence[HostRule]) -> None:
+        """Do the same for somebody who does not need them after all, and complain if it fails."""
+        try:
+            self.remove_rules(rules)
+        except HostError as error:
+            self.complain(f"cannot take back rules: {error}")
 
     def forward(self, forwarding: Forwarding) -> None:
         """Put forwarding in force, in the place of what was before. Raises `HostError`."""

@@ -22,7 +22,7 @@ _IFREQ_FLAGS = Struct("16sH22x")
 _IFREQ_MTU = Struct("16si20x")
 
 # An address that no machine has (RFC 1112 section 4, RFC 9637): the way to it is the default route.
-_ELSEWHERE = {4: ("240.0.0.1", 9), 6: ("3fff:fff:ffff::1", 9)}
+ELSEWHERE = {4: ("240.0.0.1", 9), 6: ("3fff:fff:ffff::1", 9)}
 
 
 def link_mtu(*, remote: Address | None = None, listen: Address | None = None) -> int:
@@ -30,10 +30,10 @@ def link_mtu(*, remote: Address | None = None, listen: Address | None = None) ->
 
     Without a route there, the smallest of all links that are up; without those, what Ethernet has.
     """
-    host = (remote or listen or _ELSEWHERE[4])[0]
+    host = (remote or listen or ELSEWHERE[4])[0]
     version = ip_address(host).version
     source = host if remote is None and listen is not None and not ip_address(host).is_unspecified else None
-    found = _route_mtu(remote or _ELSEWHERE[version], source)
+    found = _route_mtu(remote or ELSEWHERE[version], source)
     return found or min(_up_links(), default=ETHERNET_MTU)
 
 

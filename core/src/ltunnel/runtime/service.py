@@ -12,15 +12,17 @@ from typing import Any
 from ltunnel import __version__
 from ltunnel.control.events import Event, Level
 from ltunnel.control.settings import Role
-from ltunnel.errors import HostError
-from ltunnel.node import Node
+from ltunnel.errors import HostError, LtunnelError
+from ltunnel.node import CloseOrder, Node, OpenOrder
 from ltunnel.node.sharing import SharedPort
+from ltunnel.runtime.fresh_ports import FreshPorts, Instance
 from ltunnel.runtime.hub_address import HubAddress
 from ltunnel.runtime.log import Log
 from ltunnel.runtime.loop import Handler, Loop
-from ltunnel.runtime.network_watch import NetworkWatch
+from ltunnel.runtime.port_mapping import Mapped, PortMapping
 from ltunnel.runtime.ports import OpenPort, name_address
 from ltunnel.runtime.shared import UdpBranch
+from ltunnel.runtime.surroundings import Surroundings
 from ltunnel.runtime.tun import Tun
 from ltunnel.wire.text import escape
 
@@ -49,14 +51,20 @@ class Service:
         warnings: Sequence[str] = (),
     ) -> None:
         self.node = node
+        self.fresh_ports: FreshPorts | None = None
         self.hub_address: HubAddress | None = None
-        self.network_watch: NetworkWatch | None = None
+        self.surroundings: Surroundings | None = None
+        self.port_mapping: PortMapping | None = None
         self._loop = loop
         self._tun = tun
         self._ports = ports
         self._log = log
         self._savers = savers
         self._warnings = list(warnings)
+        self._mapping: dict[str, str | None] = {}
+        """By which protocol a router maps the port of a carrier."""
+        self._instances: dict[int, Instance] = {}  # opened on demand, by index of the transport
+        self._tell_no_ports = float("-inf")
         self._unsaved: dict[str, float] = {}  # name of an event -> when to try again
         self._started = 0.0
         self._stumbles = 0
@@ -94,23 +102,40 @@ class Service:
         self.node.stop(now)
         self._take_events(now)
 
+    def close(self) -> None:
+        """Close the ports that were opened on demand; after `run`, whose goodbyes may go by them."""
+        for index in tuple(self._instances):
+            self._close_instance(index)
+
     def tick(self, now: float) -> float | None:
         """Do what is due, and return when to come again."""
         self._refresh_wall_clock(now)
         node = self.node
+        look = None if self.surroundings is None else self.surroundings.check(now)
         due = node.next_timeout()
         if due is not None and due <= now:
             node.handle_timeout(now)
             due = node.next_timeout()
+        if self._carry_out(now):
+            due = node.next_timeout()
         self._take_events(now)
         for name in [name for name, at in self._unsaved.items() if now >= at]:
             self._save(name, now)
-        times = [due, *self._unsaved.values()]
+        times = [due, look, *self._unsaved.values()]
         if self.hub_address is not None:
             times.append(self.hub_address.check(now, connected=node.control.state != "connecting"))
-        if self.network_watch is not None:
-            times.append(self.network_watch.check(now))
         return min((at for at in times if at is not None), default=None)
+
+    def network_changed(self, now: float) -> None:
+        """Take note that this machine is in another network."""
+        self.node.network_changed(now)
+        if self.port_mapping is not None:
+            self.port_mapping.again()
+
+    def add_other_port(self, transport: int, instance: Instance) -> None:
+        """On a hub: serve a second port of a transport, before `run`."""
+        number = instance.port.local[1]
+        self._serve_instance(self.node.add_other_port(transport, instance.transport, number), instance)
 
     def answer(self, request: dict[str, Any], now: float) -> dict[str, Any]:
         """Answer a request of the control socket. Raises `HostError` with a text for whoever asked.
@@ -121,6 +146,8 @@ class Service:
         match request["command"]:
             case "status":
                 return self.status(now)
+            case "nat":
+                return self._nat(now)
             case "fec":
                 return self._change_fec(request, now)
             case "forget":
@@ -147,10 +174,74 @@ class Service:
             },
             "ports": [
                 {"transport": name, "local": name_address(port.local), "drops": dict(port.drops)}
-                for name, ports in zip(self.node.transport_names, self._ports, strict=True)
+                for name, ports in [
+                    *zip(self.node.transport_names, self._ports, strict=True),
+                    *((instance.name, [instance.port]) for instance in self._instances.values()),
+                ]
                 for port in ports
             ],
         }
+
+    def _carry_out(self, now: float) -> bool:
+        """Open and close ports as the node has ordered; False if it has not."""
+        carried_out = False
+        while orders := self.node.take_orders():
+            carried_out = True
+            for order in orders:
+                if isinstance(order, CloseOrder):
+                    self._close_instance(order.transport)
+                else:
+                    instances = self._open_instances(order, now)
+                    indexes = self.node.ports_opened(order, [instance.transport for instance in instances], now)
+                    for index, instance in zip(indexes, instances, strict=True):
+                        self._serve_instance(index, instance)
+        return carried_out
+
+    def _open_instances(self, order: OpenOrder, now: float) -> list[Instance]:
+        """Open as many ports as can be had; say so if that is not enough, once a minute."""
+        instances: list[Instance] = []
+        try:
+            while self.fresh_ports is not None and len(instances) < order.count:
+                instances.append(self.fresh_ports.open(order.transport))
+        except LtunnelError as error:
+            if now >= self._tell_no_ports:
+                self._tell_no_ports = now + _TELL_AGAIN
+                text = f"cannot open another port to look for direct paths with: {error}"
+                self._log(Event(name="no-port", text=text, level=Level.WARNING))
+        return instances
+
+    def _serve_instance(self, index: int, instance: Instance) -> None:
+        self._instances[index] = instance
+        self._loop.watch(instance.port.fileno(), self._guarded(partial(self.node.handle_port, index, instance.port)))
+
+    def _close_instance(self, index: int) -> None:
+        assert self.fresh_ports is not None  # noqa: S101 (it has opened them)
+        instance = self._instances.pop(index)
+        self._loop.unwatch(instance.port.fileno())
+        self.fresh_ports.close(instance)
+
+    def _nat(self, now: float) -> dict[str, Any]:
+        """Return what is known of the NAT in front of this machine, and of the ways to other nodes."""
+        if self.node.settings.role is Role.HUB:
+            raise HostError("this is a server: clients find out about their NATs by asking it")
+        return {**self.node.nat(now), "mapping": self._mapping}
+
+    def take_mapping(self, mapped: Mapped, now: float) -> None:
+        """Take what has come of asking routers for a port."""
+        before, name = self._mapping, mapped.carrier.name.lower()
+        self._mapping = {**before, name: mapped.protocol or None}
+        self.node.mapped(mapped.carrier, mapped.address, mapped.lifetime, now)
+        if mapped.error:
+            text = f"the discovery plugin cannot ask routers for a port: {escape(mapped.error)}"
+            self._log(Event(name="port-mapping", text=text, level=Level.WARNING))
+        elif before.get(name) != self._mapping[name]:
+            where = None if mapped.address is None else name_address(mapped.address)
+            text = (
+                "no router maps a port any more"
+                if where is None
+                else f"a router maps {where} here, by {mapped.protocol}"
+            )
+            self._log(Event(name="port-mapping", text=text, fields={"address": where, "protocol": mapped.protocol}))
 
     def _guarded(self, handler: Handler) -> Handler:
         """Keep a packet that trips the node over from taking the tunnel down with it: say where, and go on."""

@@ -1,4 +1,4 @@
-"""The state folder: this machine's identity, the hub's bindings, the pinned keys of hubs.
+"""The state folder: this machine's identity, the hub's bindings, the pinned keys of hubs and nodes.
 
 Every file is replaced whole (written beside, synced, renamed), so a crash leaves the old or the new one. A damaged file
 is reported and never overwritten. A lock on the folder orders writers; a hub holds its identity locked while it runs,
@@ -73,7 +73,7 @@ class State:
             self._save(_BINDINGS, {"bindings": [binding.to_dict() for binding in bindings]})
 
     def load_pins(self) -> dict[str, bytes]:
-        """Return the keys of hubs that this machine has met, by `ltunnel.control.pins.pin_name`."""
+        """Return the keys of hubs and nodes that this machine has met, by `ltunnel.control.pins.pin_name`."""
         return self._load(_PINS, {}, lambda data: {name: _key(pin) for name, pin in data["pins"].items()})
 
     def save_pin(self, name: str, key: bytes | None) -> None:

@@ -38,7 +38,7 @@ def open_transports(
     """
     asked: dict[str, Sequence[PortSpec]] = {}
     for part in parts:
-        with _set_up(part.name):
+        with set_up(part.name):
             asked[part.name] = part.descriptor.ports(part.options, context)
     sharing = Sharing(asked.values())  # before the first is opened: a socket is shared from the start, or never
     opened: list[Opened] = []
@@ -56,7 +56,7 @@ def open_transports(
             except HostError as error:
                 failures[part.name] = error
                 continue
-            with _set_up(part.name):
+            with set_up(part.name):
                 warnings += part.descriptor.warnings(part.options, context)
             opened.append(found)
             stack.push(own.pop_all())
@@ -86,7 +86,7 @@ def _make(
     part: Part[TransportDescriptor], ports: list[OpenPort], context: TransportContext, changes: HostChanges
 ) -> Opened:
     """Change the host as a transport needs, and make it. What a failure leaves are its ports."""
-    with _set_up(part.name):
+    with set_up(part.name):
         rules = part.descriptor.host_rules(part.options, ports)
         changes.add_rules(rules)
         try:
@@ -97,7 +97,7 @@ def _make(
 
 
 @contextmanager
-def _set_up(name: str) -> Iterator[None]:
+def set_up(name: str) -> Iterator[None]:
     """Turn what the code of a plugin raises into a `PluginError`, unless it is an error for the operator already."""
     try:
         yield

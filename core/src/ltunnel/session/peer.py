@@ -47,6 +47,7 @@ class Drop(Enum):
     LIMITED = "limited"  # a limit of ours: handshakes, half-open table, unvalidated address
     QUEUE_FULL = "queue full"  # the kernel would not take it
     TUN = "tun"  # the TUN device would not take it
+    HOPS = "hop limit"  # passed on too often
     STACK = "other stack"  # the peer runs other plugins
 
 
@@ -66,15 +67,22 @@ class Path:
 
 
 class Stats:
-    """Counters of one peer or of the whole node. Packets are inner packets, bytes their lengths."""
+    """Counters of one peer or of the whole node. Packets are inner packets, bytes their lengths.
 
-    __slots__ = ("drops", "rx_bytes", "rx_packets", "tx_bytes", "tx_packets")
+    What a hub has relayed for a node is counted apart: sealed datagrams, in which it sees no packets.
+    """
+
+    __slots__ = (
+        "drops", "relayed_bytes", "relayed_datagrams", "rx_bytes", "rx_packets", "tx_bytes", "tx_packets",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.rx_bytes = 0
         self.rx_packets = 0
         self.tx_bytes = 0
         self.tx_packets = 0
+        self.relayed_bytes = 0
+        self.relayed_datagrams = 0
         self.drops: dict[Drop, int] = {}
 
     def drop(self, reason: Drop, count: int = 1) -> None:
@@ -85,14 +93,16 @@ class Stats:
 class Peer:
     """The far end of sessions, identified by its static public key (32 bytes)."""
 
-    __slots__ = ("epoch", "fec", "hosts", "is_hub", "key", "last_handshake", "last_rx", "last_tx", "mtu", "name",
-                 "networks", "path", "quality", "rtt", "stats", "unanswered_since")  # fmt: skip
+    __slots__ = (
+        "epoch", "fec", "hosts", "is_hub", "key", "last_handshake", "last_rx", "last_tx", "limit", "mtu", "name",
+        "networks", "path", "quality", "rtt", "stats", "unanswered_since",
+    )  # fmt: skip
 
     def __init__(self, key: bytes, name: str = "", *, is_hub: bool = False) -> None:
         self.key = key
         self.name = name
         self.is_hub = is_hub
-        """A hub may send packets of any inner source: it forwards for others."""
+        """Whether it is this node's hub: the one that relays, introduces and welcomes."""
         self.hosts: frozenset[bytes] = frozenset()
         """Inner addresses that are the peer's own, packed (4 or 16 bytes)."""
         self.networks: tuple[Network, ...] = ()
@@ -100,8 +110,10 @@ class Peer:
         self.epoch: Epoch | None = None
         """The epoch to seal with."""
         self.path: Path | None = None
+        self.limit = DEFAULT_MTU
+        """Largest inner packet that the peer takes, as it says; of another node, as the hub says."""
         self.mtu = DEFAULT_MTU
-        """Largest inner packet that the peer takes."""
+        """Largest inner packet to send to the peer: it takes that, and so does the path."""
         self.last_rx = -1.0
         """When something of this peer last authenticated (monotonic seconds)."""
         self.last_tx = -1.0

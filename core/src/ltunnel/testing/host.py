@@ -45,6 +45,11 @@ class Host(Device):
         """The links of all interfaces, in the order in which they were attached."""
         return tuple(self._interfaces)
 
+    @property
+    def interfaces(self) -> tuple[tuple[Link, tuple[str, ...]], ...]:
+        """All interfaces: the link and its addresses."""
+        return tuple(self._interfaces.items())
+
     def attach(
         self, parent: Device, *addresses: str, quality: Quality | None = None, up: Quality | None = None
     ) -> Link:

@@ -58,11 +58,18 @@ class Mapping:
     """Far ends that were sent to, as the filter looks at them, and when last."""
 
 
+_UNREPLIED = 30.0
+
+
 class Nat(Router):
     """A NAT router: its uplink is the outside, everything attached to it is inside.
 
     `external` is its outside address. A mapping ends `timeout` seconds after the last packet from inside, or in either
     direction with `inbound_refresh` (RFC 4787, section 4.3).
+
+    With `accepts_input` it is like a Linux router whose own firewall takes packets from outside: one that belongs to no
+    connection is the router's, and what is sent to that far end afterwards gets another port, since the connection
+    from there to the usual one exists already.
     """
 
     def __init__(
@@ -78,6 +85,7 @@ class Nat(Router):
         hairpin: bool = False,
         timeout: float = 120.0,
         inbound_refresh: bool = False,
+        accepts_input: bool = False,
     ) -> None:
         super().__init__(network, name)
         self.external = canonical(external)
@@ -88,11 +96,13 @@ class Nat(Router):
         self.hairpin = hairpin
         self.timeout = timeout
         self.inbound_refresh = inbound_refresh
+        self.accepts_input = accepts_input
         self._random = network.random(name)
         self._next_port = port_range[0]
         self._by_inside: dict[tuple[object, ...], Mapping] = {}  # protocol, inside, what the mapping depends on
         self._by_port: dict[tuple[int, int], Mapping] = {}  # protocol, external port
         self._forwarded: dict[tuple[int, SimEndpoint], Mapping] = {}  # protocol, inside
+        self._own: dict[tuple[int, int, SimEndpoint], float] = {}  # protocol, external port, far end: the router's
 
     def attach(self, parent: Device, quality: Quality | None = None, *, up: Quality | None = None) -> Link:
         """Join below `parent`, which learns the external address."""
@@ -127,6 +137,7 @@ class Nat(Router):
         """Forget all mappings but forwarded ports, as a reboot does."""
         self._by_port = {key: mapping for key, mapping in self._by_port.items() if mapping.permanent}
         self._by_inside.clear()
+        self._own.clear()
 
     def renumber(self, external: str) -> None:
         """Get another external address, as from a provider that cuts the line every night; mappings are gone."""
@@ -159,7 +170,10 @@ class Nat(Router):
 
     def _outward(self, packet: Packet) -> Packet | None:
         now = self.network.clock.now
-        key = (packet.protocol, packet.source, *self.mapping.key(packet.destination))
+        key: tuple[object, ...] = (packet.protocol, packet.source, *self.mapping.key(packet.destination))
+        usual = self._by_inside.get(key)
+        if usual is not None and self._is_own(packet.protocol, usual.port, packet.destination):
+            key = (packet.protocol, packet.source, "aside", packet.destination)
         mapping = self._forwarded.get((packet.protocol, packet.source)) or self._by_inside.get(key)
         if mapping is not None and not self._is_alive(mapping):
             self._forget(packet.protocol, mapping)
@@ -179,16 +193,27 @@ class Nat(Router):
         """Translate a packet for the external address, or drop it."""
         mapping = self._by_port.get((packet.protocol, packet.destination[1]))
         if mapping is None or not self._is_alive(mapping):
+            self._take_as_own(packet)
             self.drop(packet, Fate.NO_MAPPING)
             return None
         contact = self.filtering.key(packet.source)
         if not mapping.permanent:
             if not self._is_recent(mapping.contacts.get(contact)):
+                self._take_as_own(packet)
                 self.drop(packet, Fate.FILTERED)
                 return None
             if self.inbound_refresh:
                 mapping.last_used = mapping.contacts[contact] = self.network.clock.now
         return replace(packet, destination=mapping.inside)
+
+    def _take_as_own(self, packet: Packet) -> None:
+        """Remember a packet from outside that the router takes itself."""
+        if self.accepts_input:
+            self._own[packet.protocol, packet.destination[1], packet.source] = self.network.clock.now
+
+    def _is_own(self, protocol: int, port: int, remote: SimEndpoint) -> bool:
+        """Whether the router remembers packets from a far end to a port as its own (30 s, as nf_conntrack does)."""
+        return self.network.clock.now - self._own.get((protocol, port, remote), float("-inf")) < _UNREPLIED
 
     def _inward(self, packet: Packet, link: Link) -> None:
         admitted = self._admit(packet)

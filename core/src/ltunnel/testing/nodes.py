@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from hashlib import sha256
+from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any, cast
 
-from ltunnel.control import Binding, ControlSettings, Event
+from ltunnel.control import Binding, ControlSettings, Event, Role
 from ltunnel.data.fec.codes import Codes
 from ltunnel.data.fec.settings import FecSettings
-from ltunnel.node import Node
+from ltunnel.node import CloseOrder, Node, PortOrder
 from ltunnel.node.sharing import Branch, Handler, SharedPort, same_number
-from ltunnel.plugin import Address, PortKind, PortSpec, Transport, TransportContext
+from ltunnel.plugin import Address, Carrier, LocalAddress, Port, PortKind, PortSpec, Transport, TransportContext
+from ltunnel.testing.datagrams import version_of
 from ltunnel.testing.host import Host
 from ltunnel.testing.links import Link
 from ltunnel.testing.ports import SimUdpPort
@@ -58,16 +62,17 @@ class SimNode:
         """What it does against losses; may be replaced while the program does not run."""
         self.node: Node | None = None
         """The running program; None when it does not run."""
-        self.ports: list[list[SimPort | Branch]] = []
-        """Those of each transport."""
+        self.ports: dict[int, list[SimPort | Branch]] = {}
+        """By index of the transport, those opened on demand among them."""
         self._served: dict[SimPort, Handler] = {}
-        """By transport."""
+        """What takes what a port has received."""
         self.events: list[tuple[float, Event]] = []
         """All that the program has told, with the time."""
         self.bindings: Sequence[Binding] = ()
         self.pins: dict[str, bytes] = {}
         self.wall_error = 0.0
         """Seconds by which this machine's wall clock is ahead of the true one."""
+        self._interfaces: tuple[tuple[Link, tuple[str, ...]], ...] = ()
         self._random = world.network.random(f"{host.name}/random")
 
     @property
@@ -94,43 +99,43 @@ class SimNode:
         assert self.node is None, f"{self.name} runs already"
         world = self.world
         transports: list[tuple[str, Transport]] = []
+        self.ports = {}
         options = {name: world.options_of(name, found.options) for name, found in world.transports.items()}
         asked = {name: found.ports(options[name], self.context) for name, found in world.transports.items()}
         shared: dict[Address, SharedPort] = {}
         for name, descriptor in world.transports.items():
             others = [spec for other, specs in asked.items() if other != name for spec in specs]
             ports = [self._open_part(spec, others, shared) for spec in asked[name]]
-            self.ports.append(ports)
+            self.ports[len(transports)] = ports
             transports.append((name, descriptor.create(options[name], ports, self.context)))
+        is_node = self.settings.role is Role.NODE
         self.node = Node(
             self.settings, transports, self.tun, random=self._random.randbytes, now=world.now,
             wall_offset=self._wall_offset, bindings=self.bindings, pins=self.pins, fec=self.fec,
             reliable={name for name, descriptor in world.transports.items() if descriptor.reliable},
+            routing=world.new_policy() if is_node else None, discovery=world.new_discovery() if is_node else None,
         )  # fmt: skip
-        for index, ports in enumerate(self.ports):
-            for port in ports:
-                handle = partial(self.node.handle_port, index, port)
-                if isinstance(port, Branch):
-                    port.handle = handle
-                    self._served[cast(SimPort, port.shared.port)] = port.shared.serve
-                else:
-                    self._served[port] = handle
+        for index in self.ports:
+            self._serve(self.node, index)
+        if not is_node:
+            self._open_other_port(self.node)
+        self._interfaces = ()
+        self._look_around(self.node)
         self.node.start(world.now)
-        self._take_events()
+        self._follow()
 
     def stop(self) -> None:
         """Stop the program as SIGTERM does: it says goodbye."""
         assert self.node is not None, f"{self.name} does not run"
         self.node.stop(self.world.now)
-        self._take_events()
+        self._follow()
         self.kill()
 
     def kill(self) -> None:
         """Stop the program as SIGKILL does."""
-        for port in (port for ports in self.ports for port in ports):
-            port.close()
+        for index in tuple(self.ports):
+            self._close(index)
         self.node = None
-        self.ports = []
         self._served.clear()
         self.tun.drain()
 
@@ -165,7 +170,8 @@ class SimNode:
         busy = False
         ready = self.world.network.ready
         node.control.wall_offset = self._wall_offset
-        for port, serve in self._served.items():
+        self._look_around(node)
+        for port, serve in tuple(self._served.items()):
             if port in ready:
                 busy = True
                 del ready[port]
@@ -179,7 +185,7 @@ class SimNode:
         if due is not None and due <= now:
             busy = True
             node.handle_timeout(now)
-        self._take_events()
+        self._follow()
         return busy
 
     @property
@@ -191,6 +197,16 @@ class SimNode:
             if not step():
                 return
         raise RuntimeError(f"{self.name} says again and again that more may wait")
+
+    def _serve(self, node: Node, index: int) -> None:
+        """Let what a transport's ports receive go to the program."""
+        for port in self.ports[index]:
+            handle = partial(node.handle_port, index, cast(Port, port))
+            if isinstance(port, Branch):
+                port.handle = handle
+                self._served[cast(SimPort, port.shared.port)] = port.shared.serve
+            else:
+                self._served[port] = handle
 
     def _open_part(
         self, spec: PortSpec, others: Sequence[PortSpec], shared: dict[Address, SharedPort]
@@ -213,11 +229,75 @@ class SimNode:
         kind = SimRawPort if spec.kind is PortKind.RAW else SimUdpPort
         return kind(self.host, spec, gro=settings.gro, gro_limit=settings.gro_limit, buffer=settings.buffer)
 
-    def _take_events(self) -> None:
-        assert self.node is not None
-        for event in self.node.take_events(self.world.now):
+    def _close(self, index: int) -> None:
+        for port in self.ports.pop(index):
+            port.close()
+            if not isinstance(port, Branch):
+                self._served.pop(port, None)
+
+    def _open_more(self, index: int, context: TransportContext) -> tuple[Transport, SimPort]:
+        """Make another instance of a transport, with one port."""
+        name, descriptor = list(self.world.transports.items())[index]
+        options = self.world.options_of(name, descriptor.options)
+        port = self._open(descriptor.ports(options, context)[0])
+        return descriptor.create(options, [port], context), port
+
+    def _open_other_port(self, node: Node) -> None:
+        """Open a hub's second UDP port, as the runtime does: it goes without if that is in use."""
+        assert self.context.listen is not None
+        host, number = self.context.listen
+        for index, descriptor in enumerate(self.world.transports.values()):
+            if descriptor.direct is Carrier.UDP:
+                with contextlib.suppress(OSError):
+                    transport, port = self._open_more(index, replace(self.context, listen=(host, number + 1)))
+                    other = node.add_other_port(index, transport, number + 1)
+                    self.ports[other] = [port]
+                    self._serve(node, other)
+
+    def _carry_out(self, node: Node, order: PortOrder) -> None:
+        """Open or close ports on demand."""
+        if isinstance(order, CloseOrder):
+            self._close(order.transport)
+            return
+        made = [self._open_more(order.transport, replace(self.context, local_port=0)) for _ in range(order.count)]
+        indexes = node.ports_opened(order, [transport for transport, _ in made], self.world.now)
+        for index, (_, port) in zip(indexes, made, strict=True):
+            self.ports[index] = [port]
+            self._serve(node, index)
+
+    def _look_around(self, node: Node) -> None:
+        """Tell the program of the machine's addresses when they have changed, as the runtime does."""
+        interfaces = self.host.interfaces
+        if self.settings.role is not Role.NODE or interfaces == self._interfaces:
+            return
+        self._interfaces = interfaces
+        shared = {
+            descriptor.direct: self.ports[index][0].local[1]
+            for index, descriptor in reversed(list(enumerate(self.world.transports.values())))
+            if descriptor.direct is not None
+        }
+        local, networks = [], []
+        for link, addresses in interfaces:
+            for address in addresses:
+                network = ip_network((address, 24 if version_of(address) == 4 else 64), strict=False)
+                networks.append(network)
+                digest = sha256(f"{link.parent.name} {network}".encode()).digest()[:8]
+                local += [
+                    LocalAddress(address=(address, int(port)), carrier=carrier, network=digest)
+                    for carrier, port in shared.items()
+                ]
+        node.set_interfaces(local, networks, self.world.now)
+
+    def _follow(self) -> None:
+        """Take orders and events of the program."""
+        node = self.node
+        assert node is not None
+        while orders := node.take_orders():
+            for order in orders:
+                self._carry_out(node, order)
+        for event in node.take_events(self.world.now):
             self.events.append((self.world.now, event))
             if event.name == "bindings":
-                self.bindings = self.node.control.bindings
+                self.bindings = node.control.bindings
             elif event.name == "pins":
-                self.pins = dict(self.node.control.pins)
+                self.pins = dict(node.control.pins)

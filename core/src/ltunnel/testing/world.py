@@ -21,9 +21,20 @@ from typing import Any
 
 from ltunnel.constants import DEFAULT_MTU
 from ltunnel.control import ControlSettings, Role
+from ltunnel.control.discovery import Discovering
 from ltunnel.keys.identity import Identity
 from ltunnel.keys.psk import NetworkKeys, derive_keys, format_key
-from ltunnel.plugin import Address, Aead, CipherDescriptor, Options, TransportContext, TransportDescriptor
+from ltunnel.plugin import (
+    Address,
+    Aead,
+    CipherDescriptor,
+    DiscoveryDescriptor,
+    Options,
+    RoutingDescriptor,
+    RoutingPolicy,
+    TransportContext,
+    TransportDescriptor,
+)
 from ltunnel.testing import packets
 from ltunnel.testing.datagrams import version_of
 from ltunnel.testing.host import Host
@@ -41,7 +52,8 @@ _TURNS = 10_000
 class World:
     """A simulated internet with machines that run ltunnel.
 
-    `transports` are by plugin name, `options` are sections of a config by plugin name, ``cipher`` among them.
+    `transports` are by plugin name, `options` are sections of a config by plugin name, ``cipher``, ``discovery`` and
+    ``routing`` among them.
     """
 
     transports: Mapping[str, TransportDescriptor]
@@ -52,6 +64,10 @@ class World:
     """Whether `network.trace` is kept."""
     name: str = "simulation"
     """Name of the ltunnel network."""
+    routing: RoutingDescriptor | None = None
+    """What nodes choose paths by; without it everything between them goes through the hub."""
+    discovery: DiscoveryDescriptor | None = None
+    """What nodes find direct paths with."""
 
     def __post_init__(self) -> None:
         self.network = Network(self.seed, trace=self.trace)
@@ -138,6 +154,19 @@ class World:
         """Whether every program that runs is connected."""
         return all(node.state == "up" for node in self.nodes if node.node is not None)
 
+    def meet(self, one: SimNode, other: SimNode, *, timeout: float = 10.0) -> bool:
+        """Let two nodes begin a session with each other, through the hub; False if that takes too long.
+
+        Their devices forget what they have seen of it.
+        """
+        end = self.now + timeout
+        while self.ping(one, other, timeout=0.5) is None or self.ping(other, one, timeout=0.5) is None:
+            if self.now >= end:
+                return False
+        one.tun.clear()
+        other.tun.clear()
+        return True
+
     def ping(self, source: SimNode, destination: SimNode, *, timeout: float = 2.0, version: int = 4, size: int = 56
              ) -> float | None:  # fmt: skip
         """Ping through the tunnel; return the round-trip time in seconds, or None."""
@@ -158,6 +187,20 @@ class World:
     def options_of(self, section: str, model: type[Options]) -> Options:
         """Return the validated options of a plugin."""
         return model.model_validate(dict(self.options.get(section, {})))
+
+    def new_policy(self) -> RoutingPolicy | None:
+        """Return a fresh routing policy for a node, None without a routing plugin."""
+        if self.routing is None:
+            return None
+        return self.routing.create(self.options_of("routing", self.routing.options))
+
+    def new_discovery(self) -> Discovering | None:
+        """Make the discovery agent of one node, with the transports that carry direct paths."""
+        if self.discovery is None:
+            return None
+        agent = self.discovery.create(self.options_of("discovery", self.discovery.options))
+        carriers = {descriptor.direct: index for index, descriptor in enumerate(self.transports.values())}
+        return Discovering(agent, {carrier: index for carrier, index in carriers.items() if carrier is not None})
 
     def _settle(self) -> None:
         """Let everything happen that happens now."""

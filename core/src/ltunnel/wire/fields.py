@@ -26,8 +26,14 @@ class Field(IntEnum):
     PEER = 0x09  # entries
     CODE = 0x0A  # 1 byte
     TEXT = 0x0B  # UTF-8
+    ROUND = 0x0C  # 1 byte
+    DELAY = 0x0D  # 2 bytes, milliseconds
+    BEHAVIOUR = 0x0E  # 4 bytes, see `ltunnel.wire.punch`
+    CANDIDATE = 0x0F  # 20 or 32 bytes, see `ltunnel.wire.punch`
 
 
+TOKEN_SIZE = 8
+KEY_SIZE = 32
 ADDRESS_LIMIT = 8
 NETWORK_LIMIT = 24
 STACK_LIMIT = 8
@@ -36,6 +42,7 @@ TEXT_LIMIT = 200
 ONE_NAME = Bounds(1, 1, 1, NAME_LIMIT)
 ADDRESSES = Bounds(0, ADDRESS_LIMIT, 5, 17)
 NETWORKS = Bounds(0, NETWORK_LIMIT, 5, 17)
+ONE_KEY = Bounds(1, 1, KEY_SIZE, KEY_SIZE)
 ONE_MTU = Bounds(1, 1, 2, 2)
 STACK = Bounds(0, STACK_LIMIT, 1, 32)
 

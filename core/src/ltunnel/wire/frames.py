@@ -6,13 +6,14 @@
     PROBE        token 8 | zero n      a PING that does not move the session to where it came from
     REPORT       expected 8 | accepted 8 | gaps 4
     WELCOME      NAME 1 (the hub's), MTU 1, ADDRESS 0-8 (granted), NETWORK 0-24 (the tunnel's), HUB_ADDRESS 0-8, FLAGS 1
-    PEERS        PEER 0-16, each: KEY 1, NAME 1, ADDRESS 0-8
+    PEERS        PEER 0-16, each: KEY 1, NAME 1, ADDRESS 0-8, MTU 0-1
     ROUTES       NETWORK 0-24
     DENY, BYE    CODE 1, TEXT 0-1
+    OBSERVE, OBSERVED, PUNCH   see `ltunnel.wire.observe`, `ltunnel.wire.punch`
 
-All but PING, PONG, PROBE and REPORT are TLV entries (`ltunnel.wire.tlv`), numbered in `ltunnel.wire.fields`. Names are
-printable or the frame is refused; other text is escaped as it is read. So every string of a parsed frame is safe to
-print.
+All but PING, PONG, PROBE, REPORT, OBSERVE and OBSERVED are TLV entries (`ltunnel.wire.tlv`), numbered in
+`ltunnel.wire.fields`. Names are printable or the frame is refused; other text is escaped as it is read. So every string
+of a parsed frame is safe to print.
 """
 
 from __future__ import annotations
@@ -25,13 +26,14 @@ from typing import ClassVar, Self
 from ltunnel.errors import WireError
 from ltunnel.wire import fields, tlv
 from ltunnel.wire.fields import Field
+from ltunnel.wire.observe import Observe, Observed
+from ltunnel.wire.punch import Punch
 from ltunnel.wire.text import escape
 from ltunnel.wire.tlv import Bounds, Entry, Interface, Network
 from ltunnel.wire.types import FrameType
 
 _REPORT = Struct(">QQI")
-TOKEN_SIZE = 8
-KEY_SIZE = 32
+TOKEN_SIZE = fields.TOKEN_SIZE
 PEER_LIMIT = 16
 
 _WELCOME: tlv.Fields = {
@@ -44,9 +46,10 @@ _WELCOME: tlv.Fields = {
 }
 _PEERS: tlv.Fields = {Field.PEER: Bounds(0, PEER_LIMIT, 0, tlv.MAX_BODY)}
 _PEER: tlv.Fields = {
-    Field.KEY: Bounds(1, 1, KEY_SIZE, KEY_SIZE),
+    Field.KEY: fields.ONE_KEY,
     Field.NAME: fields.ONE_NAME,
     Field.ADDRESS: fields.ADDRESSES,
+    Field.MTU: fields.ONE_MTU._replace(least=0),
 }
 _ROUTES: tlv.Fields = {Field.NETWORK: fields.NETWORKS}
 _REASON: tlv.Fields = {Field.CODE: Bounds(1, 1, 1, 1), Field.TEXT: Bounds(0, 1, 0, fields.TEXT_LIMIT)}
@@ -196,6 +199,8 @@ class PeerEntry:
     key: bytes
     name: str
     addresses: tuple[Interface, ...] = ()
+    mtu: int | None = None
+    """Largest inner packet that it takes, if that is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,13 +222,15 @@ class Peers:
 
 def _pack_peer(peer: PeerEntry) -> bytes:
     entries: list[Entry] = [(Field.KEY, peer.key), fields.name_entry(peer.name)]
-    return tlv.encode(entries + fields.interface_entries(Field.ADDRESS, peer.addresses), _PEER)
+    entries += fields.interface_entries(Field.ADDRESS, peer.addresses)
+    return tlv.encode(entries if peer.mtu is None else [*entries, fields.mtu_entry(peer.mtu)], _PEER)
 
 
 def _parse_peer(value: bytes) -> PeerEntry:
     values = tlv.decode(value, _PEER)
     addresses = fields.read_interfaces(values[Field.ADDRESS])
-    return PeerEntry(values[Field.KEY][0], fields.read_name(values[Field.NAME]), addresses)
+    mtu = fields.read_mtu(values[Field.MTU]) if values[Field.MTU] else None
+    return PeerEntry(values[Field.KEY][0], fields.read_name(values[Field.NAME]), addresses, mtu)
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,11 +298,12 @@ def _parse_reason(body: bytes) -> tuple[int, str]:
     return values[Field.CODE][0][0], escape("".join(tlv.read_text(value) for value in values[Field.TEXT]))
 
 
-Frame = Ping | Pong | Probe | Report | Welcome | Peers | Routes | Deny | Bye
+Frame = Ping | Pong | Probe | Report | Observe | Observed | Punch | Welcome | Peers | Routes | Deny | Bye
 
-_FRAMES: dict[int, type[Frame]] = {
-    kind.TYPE: kind for kind in (Ping, Pong, Probe, Report, Welcome, Peers, Routes, Deny, Bye)
-}
+_KINDS: tuple[type[Frame], ...] = (
+    Ping, Pong, Probe, Report, Observe, Observed, Punch, Welcome, Peers, Routes, Deny, Bye,
+)  # fmt: skip
+_FRAMES: dict[int, type[Frame]] = {kind.TYPE: kind for kind in _KINDS}
 
 
 def parse_frame(frame_type: int, body: bytes) -> Frame:

@@ -17,6 +17,7 @@ class MessageType(IntEnum):
     TIME = 5
     DATA = 6
     RECORD = 7  # one part of a record that spans datagrams
+    ECHO = 8  # to oneself, see `ltunnel.wire.echo`
 
 
 class FrameType(IntEnum):
@@ -27,13 +28,15 @@ class FrameType(IntEnum):
     BUNDLE = 0x02  # whole packets, see `ltunnel.data.bundle`
     FEC_DATA = 0x03  # a frame and its place in a group, see `ltunnel.data.fec.layout`
     FEC_PARITY = 0x04  # parity of a group
-    RELAY = 0x05  # reserved: ttl, destination, source, an end-to-end datagram
+    RELAY = 0x05  # a whole datagram between two nodes, see `ltunnel.wire.relay`
     SUPER = 0x06  # one whole super-packet, in a record
     PING = 0x10
     PONG = 0x11
-    PUNCH = 0x12  # reserved
+    PUNCH = 0x12  # a step towards a direct path
     REPORT = 0x13  # what has arrived, for the sender to judge the path by
     PROBE = 0x14  # a PING that tries a path which is not in use
+    OBSERVE = 0x15  # asks the hub for the address that a datagram came from
+    OBSERVED = 0x16
     WELCOME = 0x20
     PEERS = 0x21
     ROUTES = 0x22
@@ -41,5 +44,5 @@ class FrameType(IntEnum):
     BYE = 0x24
 
 
-STAYING = frozenset({FrameType.PONG, FrameType.PROBE})
+STAYING = frozenset({FrameType.PONG, FrameType.PROBE, FrameType.OBSERVE, FrameType.OBSERVED})
 """Frames that say nothing about which path is in use: wherever they come from, the session does not move there."""

@@ -8,6 +8,7 @@ from ipaddress import IPv6Address, ip_address
 from ltunnel.plugin import (
     Address,
     Buffer,
+    Carrier,
     Endpoint,
     NoOptions,
     Options,
@@ -78,7 +79,7 @@ def _ports(_options: Options, context: TransportContext) -> Sequence[PortSpec]:
         return (PortSpec(kind=PortKind.UDP, host=host, port=port, dual_stack=host == "::"),)
     assert context.remote is not None, "a node has a remote"  # noqa: S101
     wildcard = "::" if ip_address(context.remote[0]).version == 6 else "0.0.0.0"  # noqa: S104
-    return (PortSpec(kind=PortKind.UDP, host=wildcard, port=0, dual_stack=wildcard == "::"),)
+    return (PortSpec(kind=PortKind.UDP, host=wildcard, port=context.local_port, dual_stack=wildcard == "::"),)
 
 
 def _create(_options: Options, ports: Sequence[Port], _context: TransportContext) -> UdpTransport:
@@ -95,4 +96,6 @@ def ltunnel_plugin_info() -> PluginInfo:
 @hookimpl
 def ltunnel_transport() -> TransportDescriptor:
     """Provide the transport."""
-    return TransportDescriptor(options=NoOptions, wire_name="udp", overhead=UDP_HEADER, ports=_ports, create=_create)
+    return TransportDescriptor(
+        options=NoOptions, wire_name="udp", overhead=UDP_HEADER, ports=_ports, create=_create, direct=Carrier.UDP
+    )

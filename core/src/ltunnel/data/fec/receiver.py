@@ -14,7 +14,7 @@ from struct import Struct
 
 import numpy as np
 
-from ltunnel.constants import DATA_OVERHEAD, ROW_TRAILER
+from ltunnel.constants import ROW_TRAILER
 from ltunnel.data.batch import Batch
 from ltunnel.data.deliver import Delivery
 from ltunnel.data.fec.codes import Codes
@@ -32,6 +32,7 @@ from ltunnel.data.fec.layout import (
     whole_groups,
 )
 from ltunnel.data.grid import Arena, Bytes2D
+from ltunnel.data.openings import open_alike
 from ltunnel.data.segments import Trailer, read_trailer
 from ltunnel.plugin import Buffer
 from ltunnel.session import Drop, Epoch, Peer
@@ -78,23 +79,7 @@ class ShardReceiver:
 
         Returns how many there are of the length of the first, itself included, and the length of a shorter one behind.
         """
-        target, open_rows, length = self.arena, epoch.opener.open, len(first)
-        target.view[:length] = first
-        done, full = 1, min(end, batch.full) - at
-        if full > 1:
-            assert batch.grid is not None  # noqa: S101  # more than one row
-            outputs = batch.grid.outputs(target, length, length)
-            full = min(full, len(outputs))
-            done += open_rows(batch.nonces[at + 1 : at + full], batch.sealed[at + 1 : at + full], outputs[1:full])
-            kinds = target.data[length - 1 : done * length : length]
-            if kinds.count(FEC_DATA) + kinds.count(FEC_PARITY) < done:
-                done = next(row for row, kind in enumerate(kinds) if kind not in SHARDS)
-        if at + done == batch.full < end and batch.short is not None:
-            rest, start = batch.rest - DATA_OVERHEAD, done * length
-            opened = open_rows(batch.nonces[batch.full : end], (batch.short,), (target.view[start : start + rest],))
-            if opened and target.data[start + rest - 1] in SHARDS:
-                return done, rest
-        return done, 0
+        return open_alike(self.arena, SHARDS, batch, at, end, epoch, first)
 
     def take(self, epoch: Epoch, count: int, length: int, now: float, rest: int = 0) -> None:
         """Take `count` plaintexts of `length` bytes at 0, and one more of `rest` bytes behind them, if that is not 0.

@@ -16,15 +16,15 @@ _PEERS = [bytes([10 + i]) * 32 for i in range(4)]
 def make_path(peer: bytes = _PEERS[0], **fields: Any) -> PathView:
     """Return a good direct path, changed in the fields given."""
     path = {
-        "peer": peer, "via": peer, "path_class": PathClass.PUBLIC, "rtt": 0.02, "jitter": 0.001, "loss": 0.0,
-        "hops": 1, "last_pong": 100.0,
+        "peer": peer, "number": 1, "via": peer, "path_class": PathClass.PUBLIC, "rtt": 0.02, "jitter": 0.001,
+        "loss": 0.0, "hops": 1, "last_pong": 100.0,
     }  # fmt: skip
     return PathView(**{**path, **fields})
 
 
 def make_hub_path(peer: bytes = _PEERS[0], **fields: Any) -> PathView:
     """Return the path through the hub."""
-    return make_path(peer, **{"via": _HUB, "path_class": PathClass.HUB, "hops": 2, "rtt": 0.05, **fields})
+    return make_path(peer, **{"number": 0, "via": _HUB, "path_class": PathClass.HUB, "hops": 2, "rtt": 0.05, **fields})
 
 
 class RoutingConformance(DescriptorConformance):
@@ -42,9 +42,9 @@ class RoutingConformance(DescriptorConformance):
         """Ask a policy, and check that the answer is one of what was offered."""
         hops = policy.decide(paths, now)
         if hops is not None:
-            offered = {(path.peer, path.via, path.path_class) for path in paths}
+            offered = {(path.peer, path.number, path.via, path.path_class) for path in paths}
             for peer, hop in hops.items():
-                assert (peer, hop.via, hop.path_class) in offered, "a next hop that nobody offered"
+                assert (peer, hop.number, hop.via, hop.path_class) in offered, "a next hop that nobody offered"
                 assert hop.reason, "the reason is missing; status output shows it"
                 assert hop.reason.isprintable()
         return hops
@@ -77,7 +77,7 @@ class RoutingConformance(DescriptorConformance):
         relay = bytes([77]) * 32
         via = {PathClass.LAN: _PEERS[0], PathClass.PUBLIC: _PEERS[0], PathClass.MESH: relay, PathClass.HUB: _HUB}
         for best in range(len(classes)):
-            paths = [make_path(via=via[cls], path_class=cls) for cls in reversed(classes[best:])]
+            paths = [make_path(number=cls, via=via[cls], path_class=cls) for cls in reversed(classes[best:])]
             assert self.choose(paths)[_PEERS[0]].path_class is classes[best]
 
     def test_order_of_paths_means_nothing(self) -> None:
@@ -109,12 +109,17 @@ class RoutingConformance(DescriptorConformance):
         for _ in range(200):
             now += 1.0
             paths = [
-                make_path(via=relay, path_class=PathClass.MESH, hops=2, rtt=0.05 * random.uniform(0.98, 1.02),
-                          last_pong=now)
-                for relay in relays
+                make_path(number=i, via=relay, path_class=PathClass.MESH, hops=2,
+                          rtt=0.05 * random.uniform(0.98, 1.02), last_pong=now)
+                for i, relay in enumerate(relays)
             ]  # fmt: skip
             changes += self.decide(policy, paths, now) is not None
         assert changes <= 2, f"{changes} changes in 200 s on paths that are as good as equal"
+
+    def test_a_path_in_doubt_is_not_moved_to(self) -> None:
+        """Of two that are alike but for this, the one that answers is taken."""
+        doubtful = make_path(number=2, suspect=True)
+        assert self.choose([doubtful, make_path(number=1)])[_PEERS[0]].number == 1
 
     def test_no_paths(self) -> None:
         """Nothing offered at first: nothing chosen."""
@@ -129,10 +134,10 @@ class RoutingConformance(DescriptorConformance):
             for now in (100.0, 100.0, 105.0):
                 paths = [
                     make_path(
-                        random.choice(_PEERS), via=random.choice((_HUB, *_PEERS)),
+                        random.choice(_PEERS), number=random.randint(0, 3), via=random.choice((_HUB, *_PEERS)),
                         path_class=random.choice(list(PathClass)), rtt=random.choice(odd), jitter=random.choice(odd),
                         loss=random.choice(odd), hops=random.choice((-1, 0, 1, 3, 2**40)),
-                        last_pong=random.choice((*odd, 99.0)),
+                        last_pong=random.choice((*odd, 99.0)), suspect=random.random() < 0.5,
                     )
                     for _ in range(random.randint(0, 8))
                 ]  # fmt: skip

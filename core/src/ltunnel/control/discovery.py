@@ -1,0 +1,347 @@
+"""Between a discovery agent and the rest of a node: signals to it, what it wants carried out, within limits.
+
+::
+
+    hub's session, interfaces, OBSERVED, PUNCH, PONG ─► Signal ─► agent ─► Query    ─► OBSERVE to the hub
+    `Ways` seeks a path ────────────────────────────────┘            ├──► Request, Prepared ─► PUNCH to the hub
+                                                                     └──► Probe ─► `Allowance` ─► `Ways.probe`
+
+OBSERVE is sealed with the keys of the session with the hub, whatever transport that goes by: its index names it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+from ltunnel.control.allowance import Allowance
+from ltunnel.control.candidates import Dial
+from ltunnel.control.context import Context
+from ltunnel.control.flows import endpoint_of
+from ltunnel.control.fresh_ports import FreshPort, FreshPorts
+from ltunnel.control.session import Session
+from ltunnel.control.timers import Timer
+from ltunnel.control.ways import Ways
+from ltunnel.plugin import (
+    Action,
+    Address,
+    Carrier,
+    DiscoveryAgent,
+    Flow,
+    LocalAddress,
+    Prepared,
+    Probe,
+    Query,
+    Request,
+    Signal,
+    SignalKind,
+)
+from ltunnel.session import Drop, Path
+from ltunnel.wire.echo import pack_echo
+from ltunnel.wire.fields import TOKEN_SIZE
+from ltunnel.wire.observe import Observe, Observed
+from ltunnel.wire.punch import Punch, PunchStage
+
+QUERY_TIME = 10.0
+QUERY_LIMIT = 256
+ACTION_LIMIT = 2048
+"""Actions that are taken from an agent at one moment."""
+ROUNDS_APART = 0.2
+"""A START that follows another one of the same round this soon (seconds) is its copy."""
+
+
+class Asking(NamedTuple):
+    """A question that is out."""
+
+    query: Query
+    transport: int
+    address: Address
+    sent: float
+
+
+class Discovering(NamedTuple):
+    """A discovery agent, and the transport that is the shared port of each carrier."""
+
+    agent: DiscoveryAgent
+    carriers: Mapping[Carrier, int]
+
+
+def carriers(direct: Sequence[Carrier | None]) -> dict[Carrier, int]:
+    """Return the transport for each carrier: the first of a list, in order, that says it carries direct paths by it."""
+    found: dict[Carrier, int] = {}
+    for index, carrier in enumerate(direct):
+        if carrier is not None:
+            found.setdefault(carrier, index)
+    return found
+
+
+class Discovery:
+    """`hub` is the session with the hub. It is the `Seeker` of `Ways`."""
+
+    __slots__ = (
+        "_agent", "_allowances", "_asked", "_carriers", "_ctx", "_flows", "_hub", "_hub_address", "_local", "_other",
+        "_ports", "_seen", "_started", "_there", "_ways",
+    )  # fmt: skip
+
+    def __init__(self, ctx: Context, ways: Ways, hub: Session, by: Discovering) -> None:
+        self._ctx = ctx
+        self._ways = ways
+        self._hub = hub
+        self._agent, self._carriers = by
+        self._ports = FreshPorts(ctx, ways.uses, self._carriers.get(Carrier.UDP, 0))
+        self._allowances: dict[bytes, Allowance] = {}
+        self._asked: dict[bytes, Asking] = {}  # by token, the oldest first
+        self._flows: dict[tuple[int, Address], Flow] = {}  # of transports that have to open one
+        self._local: tuple[LocalAddress, ...] = ()
+        self._hub_address: Address | None = None
+        self._other = 0
+        self._seen: Address | None = None  # as whom the hub saw the shared UDP port last
+        self._started: dict[bytes, tuple[int, float]] = {}  # the last START of a peer: round and time
+        self._there = False
+
+    # ---------------------------------------------------------------- what happens on this machine
+
+    def set_hub_address(self, address: Address) -> None:
+        """Ask there from now on."""
+        self._hub_address = address
+
+    def set_interfaces(self, local: Sequence[LocalAddress], now: float) -> None:
+        """Take the own addresses, all of them."""
+        self._local = tuple(local)
+        if self._there:
+            self._tell(Signal(kind=SignalKind.INTERFACES, local=self._local), now)
+
+    def network_changed(self, now: float) -> None:
+        """Take note that this machine may be behind another NAT."""
+        self._seen = None
+        self._tell(Signal(kind=SignalKind.MOVED), now)
+        if self._there:
+            self._tell(Signal(kind=SignalKind.INTERFACES, local=self._local), now)
+
+    def mapped(self, carrier: Carrier, address: Address | None, lifetime: float, now: float) -> None:
+        """Take note that a router maps a port to ours; None when it does so no longer."""
+        self._tell(Signal(kind=SignalKind.MAPPED, carrier=carrier, address=address, lifetime=lifetime), now)
+
+    def ports_opened(self, owner: object, indexes: Sequence[int], now: float) -> None:
+        """Take the ports that `OpenPorts` asked for, none if they could not be opened."""
+        if isinstance(owner, FreshPort):
+            self._ports.opened(owner, indexes[0] if indexes else None)
+            if indexes:
+                self._tell(Signal(kind=SignalKind.PORTS, peer=owner.peer, ports=(owner.number,)), now)
+
+    # ---------------------------------------------------------------- what `Ways` says
+
+    def relay_changed(self, now: float) -> None:
+        """Take note that the session with the hub has begun or ended."""
+        was_there, self._there = self._there, self._hub.in_use
+        if self._there and not was_there:
+            self._tell(Signal(kind=SignalKind.INTERFACES, local=self._local), now)
+
+    def seek(self, session: Session, now: float) -> None:
+        """Look for a path to a neighbour, or for a better one."""
+        peer = session.peer
+        if peer is not None:
+            direct = peer.path is not None and peer.path.transport != self._ctx.relay
+            self._tell(Signal(kind=SignalKind.SEEK, peer=peer.key, direct=direct), now)
+
+    def answered(self, session: Session, transport: int, flow: Flow, now: float) -> None:
+        """Take note that a direct path has answered."""
+        peer, address = session.peer, endpoint_of(self._ctx.describe(transport, flow))
+        if peer is None or address is None:
+            return
+        carrier = next((carrier for carrier, index in self._carriers.items() if index == transport), Carrier.UDP)
+        number = self._ports.number(transport, peer.key)
+        self._tell(
+            Signal(kind=SignalKind.PONG, peer=peer.key, address=address, carrier=carrier, port=number), now
+        )  # fmt: skip
+
+    def ended(self, session: Session, now: float) -> None:
+        """Take note that a session is over."""
+        if session.peer is not None:
+            self._allowances.pop(session.peer.key, None)
+            self._started.pop(session.peer.key, None)
+            self._tell(Signal(kind=SignalKind.CLOSED, peer=session.peer.key), now)
+
+    # ---------------------------------------------------------------- what the hub says
+
+    def observed(self, frame: Observed, now: float) -> None:
+        """Take the answer to a question."""
+        asked = self._asked.pop(frame.token, None)
+        if asked is None or asked.query.from_other != frame.from_other:
+            return
+        self._other = frame.other_port or self._other
+        if not asked.query.port and asked.query.carrier is Carrier.UDP and not asked.query.to_other:
+            self._seen = frame.address
+        self._answer(asked.query, frame.address, now)
+
+    def echoed(self, token: bytes, now: float) -> None:
+        """Take a datagram that was sent to the own outside address, and came back."""
+        asked = self._asked.pop(token, None)
+        if asked is not None and asked.query.to_self:
+            self._answer(asked.query, asked.address, now)
+
+    def punch(self, frame: Punch, now: float) -> None:
+        """Take a PUNCH."""
+        session = self._ctx.sessions.get(frame.key)
+        if session is None or session is self._hub or not session.in_use:
+            return
+        match frame.stage:
+            case PunchStage.PREPARE:
+                self._tell(Signal(kind=SignalKind.PREPARE, peer=frame.key, round=frame.round), now)
+            case PunchStage.START:
+                self._start(frame, now)
+            case PunchStage.REFUSED:
+                self._tell(Signal(kind=SignalKind.REFUSED, peer=frame.key, reason=frame.reason), now)
+            case _:
+                self._ctx.stats.drop(Drop.MALFORMED)
+
+    def _start(self, frame: Punch, now: float) -> None:
+        number, when = self._started.get(frame.key, (-1, 0.0))
+        if number == frame.round and now - when < ROUNDS_APART:
+            return
+        self._started[frame.key] = frame.round, now
+        allowance = self._allowances.setdefault(frame.key, Allowance())
+        mine = {own.address[0] for own in self._local}
+        lans = frozenset(own.network for own in self._local if own.network)
+        candidates = allowance.start(frame.candidates, own=mine.__contains__, lans=lans, now=now)
+        signal = Signal(
+            kind=SignalKind.START, peer=frame.key, round=frame.round, delay=frame.delay, first=frame.first,
+            behaviour=frame.behaviour, candidates=candidates,
+        )  # fmt: skip
+        self._tell(signal, now)
+
+    def _answer(self, query: Query, address: Address, now: float) -> None:
+        self._tell(
+            Signal(kind=SignalKind.OBSERVED, query=query, address=address, other_port=self._other,
+                   carrier=query.carrier, port=query.port, peer=query.peer), now,
+        )  # fmt: skip
+
+    # ---------------------------------------------------------------- what the agent wants
+
+    def due(self, now: float) -> None:
+        """AGENT: carry out what the agent wants now."""
+        for transport in self._ports.sweep(now):
+            self._ways.port_closed(transport, now)
+        for action in list(self._agent.actions(now))[:ACTION_LIMIT]:
+            self._carry_out(action, now)
+        when = self._agent.next_timeout()
+        if len(self._ports):
+            when = now + QUERY_TIME if when is None else min(when, now + QUERY_TIME)
+        if when is None:
+            self._ctx.timers.cancel(Timer.AGENT, self)
+        else:
+            self._ctx.timers.set(Timer.AGENT, self, max(when, now))
+
+    def explain(self, now: float) -> dict[str, Any]:
+        """Return what the agent has found out, and its candidates; see `DiscoveryAgent.explain`."""
+        behaviour = self._agent.behaviour()
+        return {
+            **self._agent.explain(now),
+            "behaviour": {
+                "mapping": behaviour.mapping.name.lower(),
+                "filtering": behaviour.filtering.name.lower(),
+                "hairpin": behaviour.hairpin.name.lower(),
+                "preserves_port": behaviour.preserves_port.name.lower(),
+            },
+            "candidates": [
+                {"kind": candidate.kind.value, "carrier": candidate.carrier.name.lower(),
+                 "address": candidate.address[0], "port": candidate.address[1], "lan": bool(candidate.network)}
+                for candidate in self._agent.candidates(now)
+            ],
+            "fresh_ports": len(self._ports),
+        }  # fmt: skip
+
+    def _tell(self, signal: Signal, now: float) -> None:
+        self._agent.handle_signal(signal, now)
+        self.due(now)
+
+    def _carry_out(self, action: Action, now: float) -> None:
+        match action:
+            case Query():
+                self._ask(action, now)
+            case Request() | Prepared():
+                self._punch(action, now)
+            case Probe():
+                self._probe(action, now)
+
+    def _punch(self, action: Request | Prepared, now: float) -> None:
+        stage = PunchStage.REQUEST if isinstance(action, Request) else PunchStage.READY
+        hub = self._hub.peer
+        if hub is None or hub.epoch is None or hub.path is None or not self._hub.in_use:
+            return
+        frame = Punch(
+            stage=stage, key=action.peer, round=action.round, behaviour=self._agent.behaviour(),
+            candidates=tuple(action.candidates),
+        )  # fmt: skip
+        self._ctx.send_frame(hub.epoch, hub.path, frame, now)
+
+    def _probe(self, probe: Probe, now: float) -> None:
+        """Send a probe if the hub has named its host for that peer, and it is not too many."""
+        session, allowance = self._ctx.sessions.get(probe.peer), self._allowances.get(probe.peer)
+        if session is None or allowance is None or not session.in_use or session is self._hub:
+            return
+        path_class = allowance.take(probe, now)
+        if path_class is None:
+            self._ctx.stats.drop(Drop.LIMITED)
+            return
+
+        def send(transport: int) -> None:
+            self._ways.probe(session, transport, probe.to, path_class, now)
+
+        self._from_port(probe.carrier, probe.peer, probe.port, send, now)
+
+    def _from_port(
+        self, carrier: Carrier, peer: bytes, port: int, send: Callable[[int], None], now: float
+    ) -> None:  # fmt: skip
+        """Send something from the shared port of a carrier, or from a fresh one."""
+        if not port:
+            index = self._carriers.get(carrier)
+            if index is not None:
+                send(index)
+        elif carrier is Carrier.UDP and Carrier.UDP in self._carriers:
+            self._ports.use(FreshPort(peer, port), send, now)
+
+    # ---------------------------------------------------------------- questions
+
+    def _ask(self, query: Query, now: float) -> None:
+        if not self._hub.in_use or self._hub_address is None:
+            return
+        host, port = self._hub_address
+        address: Address | None = (host, port)
+        if query.to_other:
+            address = (host, self._other) if self._other else None
+        elif query.to_self:
+            address = self._seen
+        if address is not None:
+            self._from_port(query.carrier, query.peer, query.port, partial(self._dial, query, address, now), now)
+
+    def _dial(self, query: Query, address: Address, now: float, transport: int) -> None:
+        """Have a flow opened for a question, or use the one that there is."""
+        while self._asked and (
+            len(self._asked) >= QUERY_LIMIT or now - next(iter(self._asked.values())).sent > QUERY_TIME
+        ):
+            del self._asked[next(iter(self._asked))]
+        asking = Asking(query, transport, address, now)
+        hub = self._hub.peer
+        if query.carrier is Carrier.TCP:
+            used = hub is not None and hub.path is not None and hub.path.transport == transport
+            flow = hub.path.flow if used and hub is not None and hub.path is not None else None
+            flow = flow if flow is not None else self._flows.get((transport, address))
+            if flow is not None:
+                self.dialled(asking, flow, now)
+                return
+        self._ctx.calls.append(Dial(transport, address, asking))
+
+    def dialled(self, asking: Asking, flow: Flow, now: float) -> None:
+        """Ask the question over the flow that it was dialled for."""
+        query, hub, token = asking.query, self._hub.peer, self._ctx.random(TOKEN_SIZE)
+        if query.carrier is Carrier.TCP:
+            self._flows = {(asking.transport, asking.address): flow}
+        if query.to_self:
+            self._asked[token] = asking
+            self._ctx.send(asking.transport, flow, pack_echo(token))
+        elif hub is not None and hub.epoch is not None:
+            path = Path(asking.transport, flow)
+            if self._ctx.send_frame(hub.epoch, path, Observe(token, from_other=query.from_other), now):
+                self._asked[token] = asking

@@ -1,0 +1,106 @@
+"""All paths to one neighbour, and what decides how often they are probed. Plain data."""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import NamedTuple
+
+from ltunnel.control.path_mtu import PathMtu
+from ltunnel.control.session import Session
+from ltunnel.control.way import Way
+from ltunnel.plugin import Address, Flow, PathClass
+from ltunnel.session import Path, Peer
+
+BUSY = 3.0
+"""So long (seconds) after a packet there counts as traffic."""
+BULK = 16_384
+"""Bytes sent in a second from which on full packets are watched more closely,"""
+BULK_TIME = 6.0
+"""for so long (seconds): when they vanish, little more is sent."""
+
+
+class Ask(NamedTuple):
+    """A probe that discovery asked for, to a place that is no path yet."""
+
+    table: WayTable
+    transport: int
+    address: Address
+    path_class: PathClass
+    began: float
+
+
+class AskSent(NamedTuple):
+    """An `Ask` that left."""
+
+    ask: Ask
+    flow: Flow
+    when: float
+
+    @property
+    def place(self) -> tuple[int, Flow]:
+        """Where it went: (transport, flow)."""
+        return self.ask.transport, self.flow
+
+
+class WayTable:
+    """Paths by (transport, flow). The one through the hub is always there, in `relay` only."""
+
+    __slots__ = (
+        "_bulk", "_bytes", "_numbers", "_packets", "asks", "current", "last_traffic", "peer", "reason", "relay",
+        "seeks", "session", "sought", "source", "ways",
+    )  # fmt: skip
+
+    def __init__(self, session: Session, peer: Peer, relay: Path, mtu: int, now: float) -> None:
+        self.session = session
+        self.peer = peer
+        self._numbers = count(1)
+        self.relay = Way(0, peer, relay, PathClass.HUB, PathMtu(mtu, assumed=True))
+        self.ways: dict[tuple[int, Flow], Way] = {}
+        self.current = self.relay
+        """The one that carries data."""
+        self.reason = "there is no other yet"
+        """Why that one, in words."""
+        self.source: Way | None = None
+        """Where newer datagrams last came from than those before, if not from there."""
+        self.asks: dict[bytes, AskSent] = {}
+        """Probes that discovery asked for, by token, the newest last."""
+        self.last_traffic = now
+        self._bulk = float("-inf")  # when much had been sent
+        self.sought = now
+        """When discovery was last asked for a better path."""
+        self.seeks = 0
+        """How often, since the current one was chosen."""
+        self._packets = self._total
+        self._bytes = peer.stats.tx_bytes
+
+    @property
+    def all(self) -> list[Way]:
+        """All paths, that through the hub first."""
+        return [self.relay, *self.ways.values()]
+
+    def busy(self, now: float) -> bool:
+        """Whether there is traffic with the neighbour."""
+        return now - self.last_traffic < BUSY
+
+    def bulk(self, now: float) -> bool:
+        """Whether much was sent lately."""
+        return now - self._bulk < BULK_TIME
+
+    def look(self, now: float) -> None:
+        """See once a second what has passed; probes do not count."""
+        packets, sent = self._total, self.peer.stats.tx_bytes
+        if packets != self._packets:
+            self._packets, self.last_traffic = packets, now
+        if sent - self._bytes >= BULK:
+            self._bulk = now
+        self._bytes = sent
+
+    def add(self, path: Path, path_class: PathClass, mtu: int) -> Way:
+        """Add a path that has not proved itself."""
+        way = Way(next(self._numbers), self.peer, path, path_class, PathMtu(mtu))
+        self.ways[way.flow] = way
+        return way
+
+    @property
+    def _total(self) -> int:
+        return self.peer.stats.rx_packets + self.peer.stats.tx_packets

@@ -1,0 +1,129 @@
+"""Whom a node takes for whom: whatever a hub says, in whatever order, an address has one owner and it is the newest."""
+
+from ipaddress import ip_interface
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ltunnel.control.context import Context
+from ltunnel.control.pins import Pins, pin_name
+from ltunnel.control.roster import Roster
+from ltunnel.control.session import Session
+from ltunnel.session import Peer
+from ltunnel.wire.frames import PeerEntry, Peers
+from ltunnel.wire.relay import node_name
+
+OWN, HUB = bytes([1]) * 32, bytes([2]) * 32
+KEYS = [bytes([number]) * 32 for number in range(3, 8)]
+ADDRESSES = [ip_interface(f"10.0.0.{number}/24") for number in range(1, 7)]  # 1 is the hub's, 2 this node's
+
+
+class Setting:
+    """A roster, and what is around it."""
+
+    def __init__(self, base, pins: Pins | None = None) -> None:
+        self.ctx = Context(base, lambda size: bytes(size), 0.0, lambda *_: "", ("udp", "relay"), 1)
+        self.hub = Session(Peer(HUB, "hub", is_hub=True))
+        self.hub.peer.hosts = frozenset({ADDRESSES[0].packed})
+        self.pins = pins or Pins({})
+        self.roster = Roster(self.ctx, self.pins, self.hub)
+
+    def introduce(self, *entries: PeerEntry) -> list[str]:
+        return [bare.peer.name for bare in self.roster.introduce(Peers(entries), 0.0)]
+
+    def owner(self, address) -> str | None:
+        peer = self.ctx.fib.lookup(address.packed)
+        return None if peer is None else peer.name
+
+    def check(self) -> None:
+        """Say what always holds."""
+        owners = {}
+        for neighbour in self.roster:
+            peer = neighbour.peer
+            assert self.ctx.peers[peer.key] is peer
+            assert self.roster.named(node_name(peer.key)) is neighbour
+            for host in peer.hosts:
+                assert host not in owners, "an address has one owner"
+                owners[host] = None if neighbour.refused else peer
+        assert ADDRESSES[0].packed not in owners
+        assert ADDRESSES[1].packed not in owners
+        for address in ADDRESSES:
+            assert self.ctx.fib.lookup(address.packed) is owners.get(address.packed)
+        assert set(self.ctx.fib.names.values()) == {peer for peer in owners.values() if peer is not None}
+
+
+@pytest.fixture
+def base(net):
+    return net.settings("a", None, "10.0.0.2/24")
+
+
+entry = st.builds(
+    PeerEntry,
+    key=st.sampled_from([HUB, *KEYS]),
+    name=st.sampled_from("abc"),
+    addresses=st.lists(st.sampled_from(ADDRESSES), max_size=3).map(tuple),
+)
+
+
+@settings(
+    max_examples=300, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(rounds=st.lists(st.lists(entry, max_size=4), max_size=8), forget=st.lists(st.booleans(), min_size=8, max_size=8))
+def test_whatever_the_hub_says(base, rounds, forget):
+    place = Setting(base, Pins({pin_name("hub.example:9000", "test", "c"): KEYS[0]}))
+    for entries, forgets in zip(rounds, forget, strict=False):
+        place.introduce(*entries)
+        for bare in [each for each in place.roster if not each.peer.hosts]:
+            place.roster.forget(bare)
+        place.check()
+        if forgets:
+            place.roster.hub_met(0.0)
+            place.roster.unnamed_due()
+            assert not len(place.roster)
+            place.check()
+
+
+def test_the_newest_word_counts(base):
+    place = Setting(base)
+    assert place.introduce(PeerEntry(KEYS[0], "b", (ADDRESSES[2], ADDRESSES[3]))) == []
+    assert place.introduce(PeerEntry(KEYS[1], "c", (ADDRESSES[3],))) == []
+    assert (place.owner(ADDRESSES[2]), place.owner(ADDRESSES[3])) == ("b", "c")
+    assert place.introduce(PeerEntry(KEYS[1], "c", (ADDRESSES[2],))) == ["b"], "it has nothing left"
+    assert (place.owner(ADDRESSES[2]), place.owner(ADDRESSES[3])) == ("c", None)
+
+
+def test_nobody_gets_the_hubs_address_or_ours(base):
+    place = Setting(base)
+    place.introduce(PeerEntry(KEYS[0], "b", tuple(ADDRESSES[:3])))
+    assert [place.owner(address) for address in ADDRESSES[:3]] == [None, None, "b"]
+
+
+def test_neither_this_node_nor_its_hub_is_a_neighbour(base):
+    place = Setting(base)
+    place.introduce(PeerEntry(base.identity.public, "a", (ADDRESSES[2],)), PeerEntry(HUB, "hub", (ADDRESSES[3],)))
+    assert not len(place.roster)
+
+
+def test_a_name_with_another_pinned_key_owns_nothing(base):
+    pin = pin_name("hub.example:9000", "test", "b")
+    place = Setting(base, Pins({pin: KEYS[0]}))
+    place.introduce(PeerEntry(KEYS[1], "b", (ADDRESSES[2],)))
+    place.introduce(PeerEntry(KEYS[1], "b", (ADDRESSES[2],)))
+    assert [event.name for event in place.ctx.events] == ["neighbour-refused"], "told once"
+    assert place.owner(ADDRESSES[2]) is None
+    place.pins.forget(pin)
+    place.roster.pin_forgotten()
+    assert place.owner(ADDRESSES[2]) == "b"
+
+
+def test_the_roster_is_bounded_and_so_are_pins(base, monkeypatch):
+    monkeypatch.setattr("ltunnel.control.roster.ROSTER_LIMIT", 4)
+    place = Setting(base)
+    place.introduce(*(PeerEntry(bytes([number]) * 32, f"n{number}", (ADDRESSES[2],)) for number in range(10, 20)))
+    assert len(place.roster) == 4
+    for number in range(6):
+        place.roster.pin(Peer(bytes([number]) * 32, f"n{number}"))
+    assert len(place.pins.items) == 4
+    place.pins.items["other.example:9000/test"] = HUB
+    assert place.pins.add("another.example:9000/test", HUB), "hubs are pinned whatever nodes there are"

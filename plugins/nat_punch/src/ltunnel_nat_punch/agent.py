@@ -1,0 +1,244 @@
+"""The agent: signals in, queries, requests and probes out. Sans-IO; see `ltunnel.plugin.DiscoveryAgent`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ltunnel.plugin import (
+    Action,
+    Behaviour,
+    Candidate,
+    LocalAddress,
+    Prepared,
+    Query,
+    Request,
+    Signal,
+    SignalKind,
+    read_target,
+)
+from ltunnel_nat_punch import rounds
+from ltunnel_nat_punch.campaign import ANSWERS, Campaign, Phase
+from ltunnel_nat_punch.knowledge import Knowledge, predict
+from ltunnel_nat_punch.options import PunchOptions
+from ltunnel_nat_punch.plan import Method
+from ltunnel_nat_punch.words import describe_nat, general_advice, peer_advice
+
+STALE = 5.0
+"""Seconds for which an observed address is good enough for a round."""
+FOLLOWING = 8.0
+"""Seconds that the other side has to ask for the next round, before we do."""
+SURVEY_AGAIN = 30.0
+"""Seconds after which a survey that met silence is repeated."""
+
+
+class Agent:
+    """Finds out about the NAT, and leads campaigns towards peers."""
+
+    def __init__(self, options: PunchOptions) -> None:
+        self._options = options
+        self._known = Knowledge()
+        self._online = False
+        self._campaigns: dict[bytes, Campaign] = {}
+        self._survey_again = float("inf")
+        self._answers: list[Action] = []
+
+    # ---------------------------------------------------------------- told
+
+    def handle_signal(self, signal: Signal, now: float) -> None:
+        """Take note of a signal."""
+        match signal.kind:
+            case SignalKind.INTERFACES:
+                self._interfaces(signal.local, now)
+            case SignalKind.MOVED:
+                self._moved()
+            case SignalKind.OBSERVED:
+                self._observed(signal, now)
+            case SignalKind.MAPPED:
+                self._known.note_mapping(signal, now)
+            case SignalKind.CLOSED:
+                self._campaigns.pop(signal.peer, None)
+            case SignalKind.PORTS:
+                pass  # ports are asked for by number; whether they are open already does not matter
+            case _ if len(signal.peer) == _KEY:
+                self._about_peer(self._campaigns.setdefault(signal.peer, Campaign(signal.peer)), signal, now)
+
+    def _about_peer(self, campaign: Campaign, signal: Signal, now: float) -> None:
+        match signal.kind:
+            case SignalKind.SEEK:
+                campaign.direct = signal.direct
+                campaign.wanted = True
+            case SignalKind.PREPARE:
+                if campaign.phase is Phase.REQUESTED and campaign.round == signal.round:
+                    self._answers.append(self._tell(campaign, now, asks=False))
+                else:
+                    self._begin(campaign, signal.round, now, asks=False)
+            case SignalKind.START:
+                rounds.start(campaign, signal, self._known, self._options, now)
+            case SignalKind.REFUSED:
+                campaign.reason = signal.reason
+                if campaign.phase is Phase.REQUESTED:
+                    campaign.rest(now, "refused")
+            case SignalKind.PONG if signal.address is not None:
+                campaign.succeed(signal.address, signal.carrier, signal.port, now)
+
+    def _interfaces(self, local: tuple[LocalAddress, ...], now: float) -> None:
+        changed = set(local) != set(self._known.local)
+        self._known.local = local
+        if changed or not self._online or self._known.udp.address is None:
+            self._online = True
+            self._survey(now)
+
+    def _survey(self, now: float) -> None:
+        self._survey_again = now + SURVEY_AGAIN
+        self._known.survey(now)
+
+    def _moved(self) -> None:
+        self._online = False
+        self._known.forget()
+        for campaign in self._campaigns.values():
+            campaign.forget()
+
+    def _observed(self, signal: Signal, now: float) -> None:
+        query, address = signal.query, signal.address
+        if query is None or address is None or read_target(address) is None:
+            return
+        if not query.peer:
+            survey = self._known.surveys[query.carrier]
+            before = survey.address
+            survey.answered(query, address, signal.other_port, now)
+            if before is not None and survey.address is not None and before[0] != survey.address[0]:
+                self._survey(now)  # another NAT, or another line
+        for campaign in self._campaigns.values():
+            for question in campaign.questions:
+                if question.query == query:
+                    question.answer = address
+
+    # ---------------------------------------------------------------- asked
+
+    def actions(self, now: float) -> Sequence[Action]:
+        """Return what is to be done now."""
+        found, self._answers = self._answers, []
+        if self._online:
+            if self._known.udp.blocked and now >= self._survey_again:
+                self._survey(now)
+            for survey in self._known.surveys.values():
+                found += survey.actions(now)
+        for campaign in list(self._campaigns.values()):
+            found += self._advance(campaign, now)
+        return found
+
+    def next_timeout(self) -> float | None:
+        """Return when `actions` has something new without a signal."""
+        times = [campaign.next_timeout() for campaign in self._campaigns.values() if not self._held(campaign)]
+        if self._online:
+            times += [due for survey in self._known.surveys.values() if (due := survey.next_timeout()) is not None]
+            if self._known.udp.blocked:
+                times.append(self._survey_again)
+        if self._answers:
+            times.append(_AT_ONCE)
+        first = min(times, default=_NEVER)
+        return None if first == _NEVER else first
+
+    def behaviour(self) -> Behaviour:
+        """Return what is known of the NAT."""
+        return self._known.behaviour()
+
+    def candidates(self, now: float) -> Sequence[Candidate]:
+        """Return the own candidates with the shared port, best first."""
+        return self._known.candidates(now, self._known.udp.address)
+
+    def explain(self, now: float) -> Mapping[str, Any]:
+        """Describe what was found out and done; see `ltunnel.plugin.DiscoveryAgent`."""
+        known, own = self._known, self.behaviour()
+        return {
+            "nat": describe_nat(known),
+            "advice": general_advice(known),
+            "mapped": [
+                {"carrier": carrier.name.lower(), "address": list(address), "lifetime": round(until - now)}
+                for carrier, (address, until) in known.mapped.items()
+            ],
+            "peers": {
+                key.hex(): {**campaign.describe(now), "advice": peer_advice(campaign, own)}
+                for key, campaign in self._campaigns.items()
+            },
+        }
+
+    # ---------------------------------------------------------------- campaigns
+
+    def _held(self, campaign: Campaign) -> bool:
+        """Whether a campaign waits for the hub, or for the survey."""
+        return campaign.phase is Phase.IDLE and (not self._online or self._known.udp.running)
+
+    def _advance(self, campaign: Campaign, now: float) -> Iterator[Action]:
+        if campaign.phase is Phase.IDLE and campaign.wanted and now >= campaign.retry and not self._held(campaign):
+            campaign.turns = 0
+            self._begin(campaign, campaign.worked or 0, now, asks=True)
+        if campaign.phase is Phase.ASKING:
+            yield from (question.query for question in campaign.questions if question.due(now))
+            if all(question.over(now) for question in campaign.questions):
+                yield self._tell(campaign, now, asks=campaign.asks)
+        elif campaign.phase is Phase.REQUESTED and now >= campaign.deadline:
+            if campaign.repeats or not campaign.asks:
+                campaign.rest(now, "the hub did not answer")
+            else:
+                campaign.repeats, campaign.deadline = 1, now + ANSWERS
+                yield Request(peer=campaign.peer, round=campaign.round, candidates=campaign.own)
+        elif campaign.phase is Phase.PUNCHING:
+            yield from campaign.take_due(now)
+            if now >= campaign.deadline:
+                self._end(campaign, now)
+                yield from self._advance(campaign, now)
+
+    def _begin(self, campaign: Campaign, number: int, now: float, *, asks: bool) -> None:
+        """Find out what to tell the peer for a round."""
+        campaign.overtake()
+        campaign.begin(number, asks=asks)
+        if self._known.udp.blocked or campaign.improves:
+            return
+        if self._known.hard:
+            *ports, campaign.port = campaign.fresh(3)
+            if self._known.counts:
+                for port in ports:
+                    campaign.ask(Query(port=port, peer=campaign.peer), now)
+        elif number:
+            (campaign.port,) = campaign.fresh(1)
+            campaign.ask(Query(port=campaign.port, peer=campaign.peer), now)
+        elif now - self._known.udp.seen > STALE:
+            campaign.ask(Query(), now)
+
+    def _tell(self, campaign: Campaign, now: float, *, asks: bool) -> Request | Prepared:
+        """Tell the hub the own candidates: ask for a round, or say that we are ready for the peer's."""
+        if campaign.phase is not Phase.REQUESTED:
+            answers = [question.answer for question in campaign.questions]
+            observed, predicted = self._known.udp.address, predict(*answers) if len(answers) == 2 else ()
+            if campaign.port and len(answers) == 1:
+                observed = answers[0] or observed
+                campaign.port = campaign.port if answers[0] else 0
+            campaign.own = self._known.candidates(now, observed, predicted)
+            campaign.phase, campaign.deadline = Phase.REQUESTED, now + ANSWERS * (1 if asks else 2)
+        kind = Request if asks else Prepared
+        return kind(peer=campaign.peer, round=campaign.round, candidates=campaign.own)
+
+    def _end(self, campaign: Campaign, now: float) -> None:
+        """Close a round: done, or the next one, or a pause."""
+        current = campaign.current
+        assert current is not None  # noqa: S101 (a campaign that punches has a round)
+        campaign.turns += 1
+        if campaign.direct:
+            campaign.idle("nothing better")
+            campaign.wanted = False
+        elif current.method is not Method.PLAIN:
+            campaign.rest(now, "no answer", hopeless=True)
+        elif not campaign.asks:
+            campaign.idle("no answer")
+            campaign.retry = max(campaign.retry, now + FOLLOWING)
+        elif campaign.turns < self._options.rounds:
+            current.result = "no answer"
+            self._begin(campaign, (campaign.round + 1) % self._options.rounds, now, asks=True)
+        else:
+            campaign.rest(now, "no answer")
+
+
+_KEY = 32
+_AT_ONCE, _NEVER = float("-inf"), float("inf")

@@ -1,0 +1,122 @@
+"""What is known of this machine: its addresses, its NAT, the ports that routers map to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from ltunnel.plugin import (
+    Address,
+    Behaviour,
+    Candidate,
+    CandidateKind,
+    Carrier,
+    Dependence,
+    LocalAddress,
+    Signal,
+    read_target,
+)
+from ltunnel_nat_punch import addresses
+from ltunnel_nat_punch.survey import Survey
+
+CLOSE = 64
+"""Ports of two mappings that are this close may come from a counter."""
+STEP = 8
+"""A counter moves by no more than this from one mapping to the next."""
+PREDICTED = 5
+"""So many ports are named ahead of a counter."""
+
+HARD = frozenset({Dependence.ADDRESS_DEPENDENT, Dependence.ADDRESS_AND_PORT_DEPENDENT})
+"""Mappings that are different for each destination."""
+
+
+class Knowledge:
+    """Written by the agent as signals come in."""
+
+    def __init__(self) -> None:
+        self.local: tuple[LocalAddress, ...] = ()
+        self.surveys = {carrier: Survey(carrier) for carrier in Carrier}
+        self.mapped: dict[Carrier, tuple[Address, float]] = {}
+        """Outside address, and until when it is promised (monotonic seconds)."""
+
+    @property
+    def udp(self) -> Survey:
+        """The survey that matters most."""
+        return self.surveys[Carrier.UDP]
+
+    @property
+    def hard(self) -> bool:
+        """Whether this machine's NAT takes another port for each destination."""
+        return self.behaviour().mapping in HARD
+
+    @property
+    def counts(self) -> bool:
+        """Whether a hard NAT seems to count its ports up or down."""
+        return 0 < abs(self.udp.apart) <= CLOSE
+
+    def forget(self) -> None:
+        """Begin anew in another network."""
+        self.mapped.clear()
+        self.surveys = {carrier: Survey(carrier) for carrier in Carrier}
+
+    def survey(self, now: float) -> None:
+        """Begin to ask about all carriers there are."""
+        for carrier in {own.carrier for own in self.local} | {Carrier.UDP}:
+            self.surveys[carrier].start(now)
+
+    def note_mapping(self, signal: Signal, now: float) -> None:
+        """Take note that a router maps a port, or does so no longer."""
+        if signal.address is None or signal.lifetime <= 0:
+            self.mapped.pop(signal.carrier, None)
+        elif read_target(signal.address) is not None:
+            self.mapped[signal.carrier] = signal.address, now + signal.lifetime
+
+    def behaviour(self) -> Behaviour:
+        """Return what is known of the NAT; a mapped port makes it as good as none."""
+        port = next((own.address[1] for own in self.local if own.carrier is Carrier.UDP), 0)
+        known = self.udp.behaviour(port)
+        if Carrier.UDP not in self.mapped:
+            return known
+        free = Dependence.ENDPOINT_INDEPENDENT
+        return Behaviour(mapping=free, filtering=free, hairpin=known.hairpin, preserves_port=known.preserves_port)
+
+    def candidates(self, now: float, observed: Address | None, predicted: Sequence[Candidate] = ()
+                   ) -> tuple[Candidate, ...]:  # fmt: skip
+        """Return the own candidates: what always holds, and as whom the hub saw the port in question.
+
+        What a NAT will take next stands in place of what it took for the hub, which nobody else can use.
+        """
+        found = [*self._standing(now), *predicted]
+        if observed is not None and not predicted:
+            found.append(Candidate(kind=CandidateKind.SRFLX, address=observed, priority=addresses.OBSERVED))
+        return addresses.pick(found)
+
+    def _standing(self, now: float) -> Iterator[Candidate]:
+        """Give the candidates that hold for the shared ports, whatever the round."""
+        yield from addresses.host_candidates(self.local)
+        self.mapped = {carrier: held for carrier, held in self.mapped.items() if held[1] > now}
+        for carrier, (address, _until) in self.mapped.items():
+            rank = addresses.MAPPED - (addresses.TCP_PENALTY if carrier is Carrier.TCP else 0)
+            yield Candidate(kind=CandidateKind.SRFLX, address=address, priority=rank, carrier=carrier)
+        tcp = self.surveys[Carrier.TCP].address
+        if tcp is not None:
+            rank = addresses.OBSERVED - addresses.TCP_PENALTY
+            yield Candidate(kind=CandidateKind.SRFLX, address=tcp, priority=rank, carrier=Carrier.TCP)
+
+
+def predict(one: Address | None, other: Address | None) -> tuple[Candidate, ...]:
+    """Return the ports that a counting NAT will take next, from the last two that it took; empty if it does not count.
+
+    Both sides probe in order of priority, so that between two such NATs the first meets the first.
+    """
+    if one is None or other is None or one[0] != other[0]:
+        return ()
+    host, last = other
+    step = last - one[1]
+    if not 0 < abs(step) <= STEP:
+        return ()
+    ports = (last + step * place for place in range(1, PREDICTED + 1))
+    return tuple(
+        Candidate(kind=CandidateKind.PRFLX, address=(host, port), priority=addresses.PREDICTED - place)
+        for place, port in enumerate(ports)
+        if 0 < port < 65_536
+    )

@@ -1,0 +1,130 @@
+"""What is sent when in a round. Pure functions.
+
+=========  =======================================================  =================================================
+method     when                                                     probes
+=========  =======================================================  =================================================
+plain      both keep their port or predict it, or one keeps it and  each candidate a few times, both sides together
+           lets in what comes from another port
+open       this side takes random ports, the other keeps its own    one from each of 256 fresh ports
+guess      the other way round                                      as plain, and 1024 ports of the peer's host
+hopeless   one side takes random ports, the other does not keep     each candidate three times, in case that is wrong
+           its own
+=========  =======================================================  =================================================
+
+With 256 of some 64,500 ports open, 1024 guesses hit one with a probability of 98 %. The ports are opened when the
+guesses have been made: a Linux router that accepts packets for itself would not let its side answer otherwise.
+
+Rounds above 0 use a fresh port, and one side begins a little later, for the same reason: such a router remembers the
+far side's packet if that comes first, and then gives the near side's another port.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from enum import Enum
+from hashlib import sha256
+from typing import NamedTuple
+
+from ltunnel.plugin import (
+    Behaviour,
+    Candidate,
+    CandidateKind,
+    Carrier,
+    Dependence,
+    Probe,
+)
+
+PLAIN = (0.0, 0.03, 0.1, 0.2, 0.4, 0.7)
+"""Seconds after the beginning at which a candidate is probed."""
+FEW = (0.0, 0.2, 0.7)
+STEP = 0.004
+"""Seconds between two probes that fall due together."""
+LAG = 0.25
+"""Seconds by which the second side waits for the first."""
+GRACE = 0.4
+"""Seconds for the last answer, before the next round begins; later ones count, too."""
+OPENING = 0.004
+"""Seconds between two ports that are opened."""
+LOWEST, HIGHEST = 1024, 65_535
+"""Where NATs take ports from."""
+_STRIDE = 40_507  # has no divisor in common with the number of ports, so that each comes once
+
+
+class Method(Enum):
+    """How a round is gone about."""
+
+    PLAIN = "plain"
+    OPEN = "open"
+    GUESS = "guess"
+    HOPELESS = "hopeless"
+
+
+class Timed(NamedTuple):
+    """A probe and when it is due."""
+
+    at: float
+    probe: Probe
+
+
+class Side(NamedTuple):
+    """What counts of one side."""
+
+    keeps: bool
+    """Its NAT takes the same port for all destinations, for all that is known."""
+    predicts: bool
+    """It takes another one for each, but one that was predicted."""
+    strict: bool
+    """Its NAT lets in only what comes from a host and port that it has sent to, for all that is known."""
+
+
+def side(behaviour: Behaviour, candidates: Iterable[Candidate]) -> Side:
+    """Say what counts, of a NAT and the candidates that are told of it."""
+    hard = behaviour.mapping in (Dependence.ADDRESS_DEPENDENT, Dependence.ADDRESS_AND_PORT_DEPENDENT)
+    predicts = hard and any(candidate.kind is CandidateKind.PRFLX for candidate in candidates)
+    lenient = behaviour.filtering in (Dependence.ENDPOINT_INDEPENDENT, Dependence.ADDRESS_DEPENDENT)
+    return Side(not hard, predicts, not lenient)
+
+
+def choose(own: Side, theirs: Side, *, birthday: bool) -> Method:
+    """Choose the method of a round."""
+    if (own.keeps and theirs.keeps) or (own.predicts and theirs.predicts):
+        return Method.PLAIN
+    if own.keeps or theirs.keeps:
+        if own.predicts or theirs.predicts or not birthday:
+            return Method.PLAIN
+        if own.keeps:
+            return Method.GUESS if own.strict else Method.PLAIN
+        return Method.OPEN if theirs.strict else Method.PLAIN
+    return Method.HOPELESS
+
+
+def plain(peer: bytes, candidates: Sequence[Candidate], *, times: Sequence[float], start: float, lag: float, port: int
+          ) -> Iterator[Timed]:  # fmt: skip
+    """Probe each candidate at the same times, the best first. `port` is used towards other networks only."""
+    for place, candidate in enumerate(candidates):
+        lan = bool(candidate.network)
+        for time in times:
+            at = start + time + STEP * place + (0.0 if lan else lag)
+            number = 0 if lan or candidate.carrier is not Carrier.UDP else port
+            yield Timed(at, Probe(peer=peer, to=candidate.address, carrier=candidate.carrier, port=number))
+
+
+def opening(peer: bytes, candidate: Candidate, *, start: float, ports: Sequence[int]) -> Iterator[Timed]:
+    """Send one probe from each of the fresh ports to the one address that the peer keeps."""
+    for place, port in enumerate(ports):
+        yield Timed(start + OPENING * place, Probe(peer=peer, to=candidate.address, port=port))
+
+
+def guesses(peer: bytes, candidate: Candidate, *, start: float, count: int, rate: int, port: int, salt: int
+            ) -> Iterator[Timed]:  # fmt: skip
+    """Send one probe to each of `count` different ports of a peer's host; `salt` makes other ones of it."""
+    size = HIGHEST - LOWEST + 1
+    first = int.from_bytes(sha256(peer + salt.to_bytes(8, "big")).digest()[:4], "big")
+    for place in range(count):
+        number = LOWEST + (first + place * _STRIDE) % size
+        yield Timed(start + place / rate, Probe(peer=peer, to=(candidate.address[0], number), port=port))
+
+
+def public(candidates: Iterable[Candidate]) -> Candidate | None:
+    """Return the best candidate over UDP that is on no LAN."""
+    return next((goal for goal in candidates if not goal.network and goal.carrier is Carrier.UDP), None)

@@ -1,0 +1,451 @@
+"""Somebody who has the network's key and is not the hub: what he cannot do to nodes that are introduced to him.
+
+`Mallory` is a node that was taken over: it has joined as anybody may, and then says and seals what it likes, with true
+keys. Where a test says that nothing comes of it, another datagram of the same make that is allowed does arrive.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from ipaddress import ip_address, ip_interface
+
+import pytest
+
+from ltunnel.control.handshake import Initiator, Responder
+from ltunnel.keys.identity import Identity
+from ltunnel.keys.mac import seal_time
+from ltunnel.plugin import Behaviour, Candidate, CandidateKind
+from ltunnel.session import Peer
+from ltunnel.testing import Quality, SimNode, World, packets
+from ltunnel.wire.frames import (
+    Bye,
+    ByeCode,
+    Deny,
+    DenyCode,
+    Frame,
+    PeerEntry,
+    Peers,
+    Routes,
+    Welcome,
+)  # fmt: skip
+from ltunnel.wire.messages import Init, Resp, Time, parse
+from ltunnel.wire.payloads import ConfirmPayload, InitPayload, stack_fingerprint
+from ltunnel.wire.punch import Punch, PunchStage
+from ltunnel.wire.relay import RelayTrailer, node_name
+from ltunnel.wire.types import FrameType, MessageType
+
+MakeWorld = Callable[..., World]
+NO_OFFLOAD = bytes(10)
+STRANGER = Candidate(kind=CandidateKind.SRFLX, address=("198.51.100.250", 4444), priority=1)
+
+
+def key(machine: SimNode) -> bytes:
+    return machine.settings.identity.public
+
+
+class Mallory:
+    """A node that joins, and then does as it likes."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.machine = world.add_node("mallory", quality=Quality(delay=0.01))
+        self.heard: list[bytes] = []
+        """Handshake messages that came to it through the relay."""
+        self.deaf = False
+        """Whether its own program hears nothing more of those."""
+
+    @property
+    def control(self):
+        assert self.machine.node is not None
+        return self.machine.node.control
+
+    def listen(self) -> None:
+        """Keep a copy of each handshake message from other nodes."""
+        receive = self.control.receive
+
+        def hear(transport: int, flow, data: bytes, now: float) -> None:
+            if transport == self.machine.node.relay:
+                self.heard.append(data)
+                if self.deaf:
+                    return
+            receive(transport, flow, data, now)
+
+        self.control.receive = hear
+
+    def peer(self, machine: SimNode) -> Peer:
+        peer = self.control.peers[key(machine)]
+        assert peer.epoch is not None, f"no session with {machine.name}"
+        return peer
+
+    def say(self, machine: SimNode, frame: Frame) -> None:
+        """Seal a control frame in the session with a machine."""
+        self.seal(machine, frame.TYPE, frame.pack())
+
+    def seal(self, machine: SimNode, frame_type: int, body: bytes) -> None:
+        """Seal a frame of any kind in the session with a machine."""
+        peer = self.peer(machine)
+        self.control.outbox.append((peer.path.transport, peer.path.flow, peer.epoch.seal_frame(frame_type, body)))
+        self._flush()
+
+    def packet(self, machine: SimNode, source: str, destination: str, ident: int = 7) -> None:
+        """Send a machine an inner packet (a ping) with any source, in the session with it."""
+        self.seal(machine, FrameType.BUNDLE, NO_OFFLOAD + packets.echo(source, destination, ident, 1, bytes(56)))
+
+    def relay(self, hub: SimNode, target: SimNode, datagram: bytes, *, source: bytes) -> None:
+        """Have the hub pass on a datagram, under the name of anybody."""
+        trailer = RelayTrailer(node_name(key(target)), source, 8).pack()
+        self.seal(hub, FrameType.RELAY, datagram + trailer[:-1])
+
+    def init(self, initiator: Initiator) -> bytes:
+        settings = self.machine.settings
+        time_ns = int((self.world.now + self.world.network.clock.wall_offset) * 1e9)
+        return initiator.init(InitPayload(time_ns, stack_fingerprint(settings.stack)).pack(), None)
+
+    def first_init(self) -> Init:
+        """Return the first INIT that it heard."""
+        init = next(parse(data) for data in self.heard if data[0] == MessageType.INIT)
+        assert isinstance(init, Init)
+        return init
+
+    def handshake(self, hub: SimNode, target: SimNode, claim: ConfirmPayload, *, source: bytes,
+                  identity: Identity | None = None) -> bool:  # fmt: skip
+        """Make a whole handshake with a node through the relay; whether there was a RESP to confirm."""
+        settings = self.machine.settings
+        if identity is not None:
+            settings = replace(settings, identity=identity)
+        initiator = Initiator(settings, self.machine._random.randbytes, 77)
+        self.heard.clear()
+        self.relay(hub, target, self.init(initiator), source=source)
+        self.world.run(0.3)
+        for data in self.heard:
+            message = parse(data)
+            if isinstance(message, Resp) and message.receiver == 77:
+                assert initiator.read_resp(message) is not None
+                self.relay(hub, target, initiator.confirm(claim.pack())[0], source=source)
+                self.world.run(0.3)
+                return True
+        return False
+
+    def _flush(self) -> None:
+        self.machine.node._send_messages(self.world.now)
+
+
+class Scene:
+    """A hub, two honest nodes and Mallory, all connected and introduced."""
+
+    def __init__(self, world: World, **hub: object) -> None:
+        self.world = world
+        self.hub = world.add_hub(**hub)
+        self.a = world.add_node("a", quality=Quality(delay=0.01))
+        self.b = world.add_node("b", quality=Quality(delay=0.01))
+        self.mallory = Mallory(world)
+        world.start()
+        assert world.run(5, until=world.all_up)
+        world.run(0.5)
+        self.mallory.listen()
+
+    def acquaint(self) -> None:
+        """Let all three nodes have sessions with each other."""
+        for one, other in ((self.a, self.b), (self.mallory.machine, self.a), (self.mallory.machine, self.b)):
+            assert self.world.ping(one, other) is not None
+
+    def told(self, machine: SimNode, about: SimNode) -> dict:
+        """What a machine's status says of another."""
+        return next(peer for peer in machine.status()["peers"] if peer["key"] == key(about).hex())
+
+    def beliefs(self, machine: SimNode) -> list:
+        """All that a machine believes of others."""
+        control = machine.node.control
+        return [
+            (peer.key, peer.name, peer.hosts, peer.networks, peer.is_hub, peer.mtu, control.peer_state(peer))
+            for peer in control.peers.values()
+        ]  # fmt: skip
+
+    def arrived(self, machine: SimNode, ident: int) -> bool:
+        """Whether a ping came out of a machine's TUN device."""
+        return any(packet.is_echo_request and packet.echo_ident == ident for packet in machine.tun.parsed())
+
+
+@pytest.fixture
+def scene(make_world: MakeWorld) -> Scene:
+    return Scene(make_world(3))
+
+
+def test_he_talks_to_others_as_himself(scene: Scene) -> None:
+    """The reason why the other tests mean something: his frames and packets do arrive."""
+    scene.acquaint()
+    a, mallory = scene.a, scene.mallory
+    mallory.packet(a, mallory.machine.inner(), a.inner())
+    scene.world.run(0.2)
+    assert scene.arrived(a, 7)
+    mallory.say(a, Bye(ByeCode.STOPPED))
+    scene.world.run(0.2)
+    assert scene.told(a, mallory.machine)["state"] == "idle"
+
+
+def test_he_can_make_a_handshake_by_hand(scene: Scene) -> None:
+    """As above, for the tests that make one."""
+    a, mallory = scene.a, scene.mallory
+    claim = ConfirmPayload(name="mallory", mtu=1400, stack=mallory.machine.settings.stack)
+    assert mallory.handshake(scene.hub, a, claim, source=bytes(8))
+    assert scene.told(a, mallory.machine)["state"] == "established"
+
+
+# -------------------------------------------------------------------- addresses and names
+
+
+@pytest.mark.parametrize("what", ["address", "name"])
+def test_a_taken_address_or_name_is_denied_by_the_hub(make_world: MakeWorld, what: str) -> None:
+    world = make_world(3)
+    hub, b, thief = world.add_hub(), world.add_node("b"), world.add_node("thief")
+    hub.start()
+    b.start()
+    assert world.run(5, until=world.all_up)
+    thief.settings = replace(
+        thief.settings, **{"addresses": b.settings.addresses} if what == "address" else {"name": "b"}
+    )
+    thief.start()
+    assert world.run(5, until=lambda: thief.state == "denied")
+    (peer,) = hub.status()["peers"]
+    assert peer["key"] == key(b).hex()
+    assert world.ping(hub, b) is not None
+
+
+def test_what_he_claims_in_a_handshake_with_a_node_is_not_read(scene: Scene) -> None:
+    """His CONFIRM names b, and b's addresses; to a he is who the hub introduced."""
+    a, b, mallory = scene.a, scene.b, scene.mallory
+    before = scene.beliefs(a)
+    claim = ConfirmPayload(
+        name="b", mtu=1400, addresses=b.settings.addresses, routes=(ip_interface("0.0.0.0/0").network,),
+        stack=mallory.machine.settings.stack,
+    )  # fmt: skip
+    assert mallory.handshake(scene.hub, a, claim, source=bytes(8))
+    (changed,) = [now for now, was in zip(scene.beliefs(a), before, strict=True) if now != was]
+    assert (changed[1], changed[6]) == ("mallory", "established")
+    assert changed[2] == frozenset(interface.packed for interface in mallory.machine.settings.addresses)
+    assert changed[3] == ()
+    assert a.node.control.fib.lookup(ip_address(b.inner()).packed).key == key(b)
+    assert scene.world.ping(a, b) is not None
+
+
+def test_introductions_by_anybody_but_the_hub_are_dropped(scene: Scene) -> None:
+    """PEERS that give him b's address and name, or say that b is gone: to nodes, and to the hub."""
+    scene.acquaint()
+    a, b, hub, mallory = scene.a, scene.b, scene.hub, scene.mallory
+    own = mallory.machine.settings.identity.public
+    for target in (a, hub):
+        before, drops = scene.beliefs(target), target.drops().get("unknown type", 0)
+        mallory.say(target, Peers((PeerEntry(own, "b", b.settings.addresses),)))
+        mallory.say(target, Peers((PeerEntry(key(b), "b"),)))
+        mallory.say(target, Peers((PeerEntry(bytes(32), "eve", (ip_interface("10.0.0.66/24"),)),)))
+        scene.world.run(0.2)
+        assert scene.beliefs(target) == before
+        assert target.drops()["unknown type"] == drops + 3
+    assert scene.world.ping(a, b) is not None
+
+
+# -------------------------------------------------------------------- posing as the hub
+
+
+def test_he_cannot_say_what_only_the_hub_says(scene: Scene) -> None:
+    """Every frame of the hub, in his own session with a."""
+    scene.acquaint()
+    a, b, mallory = scene.a, scene.b, scene.mallory
+    before, drops = scene.beliefs(a), a.drops().get("unknown type", 0)
+    frames: list[Frame] = [
+        Welcome(name="hub", mtu=1280, addresses=a.settings.addresses, hub_addresses=b.settings.addresses),
+        Welcome(name="hub", mtu=1280, networks=(ip_interface("0.0.0.0/0").network,), isolated=True),
+        Peers(()),
+        Routes((ip_interface("0.0.0.0/0").network,)),
+        Deny(DenyCode.OTHER, "go away"),
+        *(
+            Punch(stage=stage, key=key(b), round=0, delay=0.1, behaviour=Behaviour(), candidates=(STRANGER,))
+            for stage in PunchStage
+        ),
+    ]
+    for frame in frames:
+        mallory.say(a, frame)
+        scene.world.run(0.05)
+    assert a.drops()["unknown type"] == drops + len(frames)
+    assert a.state == "up"
+    assert scene.beliefs(a) == before
+    assert scene.world.ping(a, b) is not None
+
+
+def test_he_cannot_relay(scene: Scene) -> None:
+    """RELAY frames in his session with a, under b's name: a takes them from its hub only."""
+    scene.acquaint()
+    a, b, mallory = scene.a, scene.b, scene.mallory
+    dropped = sum(a.drops().values())
+    initiator = Initiator(mallory.machine.settings, mallory.machine._random.randbytes, 5)
+    trailer = RelayTrailer(node_name(key(a)), node_name(key(b)), 8).pack()
+    mallory.seal(a, FrameType.RELAY, mallory.init(initiator) + trailer[:-1])
+    mallory.heard.clear()
+    scene.world.run(0.3)
+    assert sum(a.drops().values()) == dropped + 1
+    assert not mallory.heard
+
+
+def test_another_hub_is_not_taken_for_the_one_that_is_known(make_world: MakeWorld) -> None:
+    """He diverts a node to a hub of his own that has the network's key: the node stays away, and says so."""
+    world = make_world(3)
+    world.add_hub()
+    a = world.add_node("a")
+    world.start()
+    assert world.run(5, until=world.all_up)
+    fake = world.add_hub("fake", address="203.0.113.66")
+    fake.settings = replace(fake.settings, name="hub")
+    fake.start()
+    a.kill()
+    a.settings = replace(a.settings, hub=(fake.host.addresses[0], 9000))
+    a.start()
+    assert world.run(5, until=lambda: a.state == "denied")
+    assert a.happened("hub-key-changed")
+    assert not fake.happened("node-joined")
+
+
+# -------------------------------------------------------------------- posing as another node
+
+
+def test_the_hub_writes_the_name_of_the_sender(scene: Scene) -> None:
+    """An INIT under b's name is one of his own; nothing of b's changes."""
+    a, b, mallory = scene.a, scene.b, scene.mallory
+    claim = ConfirmPayload(name="b", mtu=1400, stack=mallory.machine.settings.stack)
+    assert mallory.handshake(scene.hub, a, claim, source=node_name(key(b)))
+    assert scene.told(a, b)["state"] == "idle"
+    assert scene.told(a, mallory.machine)["state"] == "established"
+
+
+def test_a_key_that_was_not_introduced_is_refused(scene: Scene) -> None:
+    """A handshake under his own name, but with another key: one of nobody, and one of a node that is gone."""
+    a, mallory = scene.a, scene.mallory
+    before, forged = scene.beliefs(a), a.drops().get("forged", 0)
+    claim = ConfirmPayload(name="eve", mtu=1400, stack=mallory.machine.settings.stack)
+    eve = Identity.from_private(bytes(range(32)))
+    assert mallory.handshake(scene.hub, a, claim, source=node_name(eve.public), identity=eve)
+    assert scene.beliefs(a) == before
+    assert a.drops()["forged"] == forged + 1
+
+
+def test_a_node_that_is_not_introduced_gets_no_answer(make_world: MakeWorld) -> None:
+    """The hub isolates: whoever knows a's key and has his frames sent on by magic is not answered either."""
+    scene = Scene(make_world(3), client_isolation=True)
+    a, mallory = scene.a, scene.mallory
+    claim = ConfirmPayload(name="mallory", mtu=1400, stack=mallory.machine.settings.stack)
+    assert not mallory.handshake(scene.hub, a, claim, source=node_name(key(scene.b)))
+    assert scene.hub.drops()["isolated"] == 1
+    initiator = Initiator(mallory.machine.settings, mallory.machine._random.randbytes, 5)
+    relay = a.node.relay
+    a.node.control.receive(relay, node_name(key(mallory.machine)), mallory.init(initiator), scene.world.now)
+    assert not a.node.control.outbox
+    assert a.drops()["no session"] == 1
+
+
+def test_he_cannot_answer_for_another(scene: Scene) -> None:
+    """a calls b, and the hub (which has been taken over, too) brings it to him: a wants b's key, and no other."""
+    a, b, mallory = scene.a, scene.b, scene.mallory
+    names = scene.hub.node.control.fib.names
+    names[node_name(key(b))] = names[node_name(key(mallory.machine))]
+    stolen = node_name(key(b))
+    mallory.machine.node._inbound._relays._name = stolen
+    mallory.deaf = True
+    assert scene.world.ping(a, b, timeout=0.2) is None
+    init = mallory.first_init()
+    responder = Responder(mallory.machine.settings, mallory.machine._random.randbytes)
+    assert responder.read_init(init) is not None
+    resp = responder.resp(9, init.sender, stack_fingerprint(mallory.machine.settings.stack))
+    forged = a.drops().get("forged", 0)
+    mallory.heard.clear()
+    mallory.relay(scene.hub, a, resp, source=stolen)
+    scene.world.run(0.1)
+    assert a.drops()["forged"] == forged + 1
+    assert scene.told(a, b)["state"] == "connecting"
+    assert not [data for data in mallory.heard if data[0] == MessageType.CONFIRM], "a has not shown who it is"
+
+
+# -------------------------------------------------------------------- inner sources
+
+
+def test_an_inner_source_that_is_not_his_is_dropped(scene: Scene) -> None:
+    """b's address, the hub's, a's own, and one from outside: to a, and to the hub."""
+    scene.acquaint()
+    a, b, hub, mallory = scene.a, scene.b, scene.hub, scene.mallory
+    for target in (a, hub):
+        dropped = target.drops().get("inner source", 0)
+        others = {a.inner(), b.inner(), hub.inner(), "192.0.2.55"}
+        for ident, source in enumerate(sorted(others), 1000):
+            mallory.packet(target, source, target.inner(), ident)
+            scene.world.run(0.2)
+            assert not scene.arrived(target, ident), source
+        assert target.drops()["inner source"] == dropped + len(others)
+
+
+def test_a_packet_for_a_node_cannot_be_laundered_by_the_hub(scene: Scene) -> None:
+    """He gives the hub, readable, a packet for a, with his own source or b's: a takes neither from its hub."""
+    scene.acquaint()
+    a, b, hub, mallory = scene.a, scene.b, scene.hub, scene.mallory
+    for ident, source in enumerate((mallory.machine.inner(), b.inner()), 2000):
+        mallory.packet(hub, source, a.inner(), ident)
+        scene.world.run(0.3)
+        assert not scene.arrived(a, ident)
+
+
+# -------------------------------------------------------------------- floods, clocks, goodbyes
+
+
+def test_a_flood_of_inits_through_the_relay_is_bounded(scene: Scene) -> None:
+    """500 true INITs a second for 10 s: some 2 a second are answered; others reach a as quickly as ever."""
+    world, a, b, mallory = scene.world, scene.a, scene.b, scene.mallory
+    mallory.deaf = True
+    start = world.now
+    for turn in range(100):
+        for _ in range(50):
+            initiator = Initiator(mallory.machine.settings, mallory.machine._random.randbytes, 1 + turn)
+            mallory.relay(scene.hub, a, mallory.init(initiator), source=bytes(8))
+        world.run(0.1)
+        if turn == 50:
+            assert world.ping(b, a, timeout=1.0) is not None, "b, which had no session with a, makes one"
+    seconds = world.now - start
+    answered = [data for data in mallory.heard if data[0] == MessageType.RESP]
+    assert 10 <= len(answered) <= 8 + 2 * seconds + 1
+    assert len(a.node.control._p.acceptance) <= 8 + 2 * 6 + 1
+    assert a.drops()["no session"] >= 4500
+    assert world.ping(a, scene.hub) is not None
+
+
+def test_his_clock_is_not_ours(scene: Scene) -> None:
+    """He answers a's INIT with a TIME a year ahead: a goes on by its own clock, with the hub and with b."""
+    world, a, b, mallory = scene.world, scene.a, scene.b, scene.mallory
+    mallory.deaf = True
+    assert world.ping(a, mallory.machine, timeout=0.2) is None
+    init = mallory.first_init()
+    settings = mallory.machine.settings
+    year = int((world.now + world.network.clock.wall_offset + 31_536_000.0) * 1e9)
+    salt = bytes(16)
+    sealed = seal_time(settings.keys.time, salt, year, init.mac1, settings.new_aead)
+    before = a.node.control._ctx.wall(world.now)
+    mallory.relay(scene.hub, a, Time(init.sender, salt, sealed).pack(), source=bytes(8))
+    world.run(0.2)
+    assert a.node.control._ctx.wall(world.now) - before == pytest.approx(0.2, abs=0.01)
+    assert not a.happened("clock")
+    assert [data for data in mallory.heard if data[0] == MessageType.INIT][1:], "the TIME was taken, for him"
+    assert world.ping(a, b) is not None
+    a.restart()
+    assert world.run(5, until=lambda: a.state == "up")
+
+
+def test_his_goodbye_is_his_own(scene: Scene) -> None:
+    """BYE of any code ends his session, and no other; garbage ends none."""
+    scene.acquaint()
+    a, b, mallory = scene.a, scene.b, scene.mallory
+    for frame_type in range(0x10, 0x30):
+        if frame_type != FrameType.BYE:
+            mallory.seal(a, frame_type, b"\xff" * 40)
+            scene.world.run(0.02)
+    assert scene.told(a, mallory.machine)["state"] == "established"
+    mallory.say(a, Bye(ByeCode.REMOVED))
+    scene.world.run(0.2)
+    assert scene.told(a, mallory.machine)["state"] == "idle"
+    assert scene.told(a, b)["state"] == "established"
+    assert a.state == "up"
+    mallory.world.run(1)
+    assert scene.world.ping(a, b) is not None
