@@ -38,12 +38,8 @@ class TlsOptions(Options):
     port: int | None = Field(
         None, ge=1, le=65_535, description="TCP port of the server, where it is not that of local_addr or remote_addr"
     )
-    cert: FileName | None = Field(
-        None, description="server: file of its certificate and what leads to the CA's, PEM"
-    )
-    key: FileName | None = Field(
-        None, description="server: file of the certificate's private key, PEM, not encrypted"
-    )
+    cert: FileName | None = Field(None, description="server: file of its certificate and what leads to the CA's, PEM")
+    key: FileName | None = Field(None, description="server: file of the certificate's private key, PEM, not encrypted")
     ca: FileName | None = Field(
         None, description="client: file of the CAs it trusts, PEM; without it, those of the system"
     )
