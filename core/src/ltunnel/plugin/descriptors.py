@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import PurePath
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
@@ -33,7 +32,7 @@ FOLDER = "folder"
 
 def _beside_the_config(name: str, info: ValidationInfo) -> str:
     folder = (info.context or {}).get(FOLDER, "")
-    return str(PurePath(folder, name)) if folder else name
+    return f"{folder}/{name}" if folder and not name.startswith("/") else name
 
 
 FileName = Annotated[str, Field(min_length=1), AfterValidator(_beside_the_config)]
