@@ -108,3 +108,25 @@ def test_a_clamped_mss_is_kept(build: Build) -> None:
     assert transfer(world, a, b) == 1
     assert transfer(world, b, a) == 1
     assert largest == 1340
+
+
+def test_a_node_in_another_network_is_back_at_once(build: Build) -> None:
+    """Its transport calls again from the new address before anything is lost, and the session goes on."""
+    world, firewall, a, b = build()
+    world.run(1.0)
+    a.host.move(firewall, "198.51.100.201", quality=Quality(delay=0.005))
+    start = world.now
+    while world.ping(a, b, timeout=0.1) is None:
+        assert world.now - start < 1.0
+    assert not firewall.invalid
+    assert len(a.happened("up")) <= 1, "the same session"
+
+
+def test_at_the_end_firewalls_forget(build: Build) -> None:
+    world, firewall, a, b = build()
+    assert firewall.in_state(TrackState.ESTABLISHED) == 1
+    a.stop()
+    world.run(0.5)
+    assert firewall.in_state(TrackState.ESTABLISHED) == 0
+    assert not firewall.invalid
+    assert world.ping(b, world.nodes[0]) is not None

@@ -32,7 +32,7 @@ FOLDER = "folder"
 
 def _beside_the_config(name: str, info: ValidationInfo) -> str:
     folder = (info.context or {}).get(FOLDER, "")
-    return name if not folder or name.startswith("/") else f"{folder}/{name}"
+    return f"{folder}/{name}" if folder and not name.startswith("/") else name
 
 
 FileName = Annotated[str, Field(min_length=1), AfterValidator(_beside_the_config)]
