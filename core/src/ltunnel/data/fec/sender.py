@@ -213,6 +213,7 @@ class ShardSender:
         In the mode latency packets of slow flows go at once, with copies.
         """
         if self.settings.mode is FecMode.LATENCY and self.settings.parity and not line.exempt:
+            line.slow.begin()
             fast = []
             for start, stop in spans:
                 if line.slow.has(arena.data, start + VNET_SIZE, stop - 1, now):
