@@ -54,9 +54,9 @@ def _of_plugin(name: str, make: Callable[[int, int], FecCode]) -> Maker:
         present = [row >= losses for row in range(k + m)]
         code.encode(data, parity)
         data[:losses] = 0
-        code.recover(group, present)
+        code.recover(group, present.copy())
         _check(name, np.array_equal(data, rows))
-        return {"encode": lambda: code.encode(data, parity), "decode": lambda: code.recover(group, present)}
+        return {"encode": lambda: code.encode(data, parity), "decode": lambda: code.recover(group, present.copy())}
 
     return jobs
 

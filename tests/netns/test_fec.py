@@ -62,14 +62,12 @@ def test_on_a_clean_path_a_ping_waits_for_nothing_in_any_mode(lab: Lab) -> None:
                 tunnel.fec(mode=mode)
             text = network.host(0).run("ping", "-n", "-c", "50", "-i", "0.005", network.hub_inner).stdout
             times[mode] += map(float, re.findall(r"time=([\d.]+) ms", text))
-    # A machine that is busy with other things adds more than what is asked for here to any ping, but not to all.
-    usual = {mode: [round(part, 3) for part in quantiles(found)] for mode, found in times.items()}
-    print("quartiles, ms:", usual)
     assert min(map(len, times.values())) >= 390
-    for part in range(2):
-        if max(found[part] for found in usual.values()) < usual["off"][part] + 0.3:
-            return
-    pytest.fail(f"quartiles of pings: {usual} ms")
+    # The median, or where a busy machine adds more than is asked for here to most pings, those that it left alone.
+    deciles = {mode: [round(part, 3) for part in quantiles(found, n=10)] for mode, found in times.items()}
+    print({mode: (found[4], found[0]) for mode, found in deciles.items()})
+    added = [max(found[part] for found in deciles.values()) - deciles["off"][part] for part in (4, 0)]
+    assert min(added) < 0.3, f"medians and lowest tenths, ms: {deciles}"
 
 
 def test_pings_in_latency_mode(lab: Lab) -> None:

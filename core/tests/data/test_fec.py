@@ -13,6 +13,7 @@ from ltunnel.data.fec.codes import Codes
 from ltunnel.data.fec.settings import FecMode, FecSettings
 from ltunnel.testing import packets
 from ltunnel.testing.offload import complete, offload
+from ltunnel.wire.types import MessageType
 from ltunnel_fec_rs import ReedSolomon
 from ltunnel_fec_xor import XorParity
 
@@ -251,3 +252,26 @@ def test_a_packet_of_a_slow_flow_has_copies_a_millisecond_later(net):
         assert len(right.tun.packets) == 1
     right.take(left, [datagram for datagram in datagrams if datagram != only])
     assert len(right.tun.packets) == 1
+
+
+def test_while_nothing_is_lost_auto_sends_what_goes_without_fec(net):
+    sent = []
+    for made in (None, fec(mode=FecMode.AUTO), fec(mode=FecMode.OFF)):
+        left, _ = net.pair(fec=made)
+        net.use_records(left)
+        left.tun.inject(packets.tcp("10.0.0.1", "10.0.0.2", 1, 2, bytes(50_000), seq=1), gso_size=1300)
+        sent.append([datagram for _, datagram in left.pump()])
+    assert sent[0] == sent[1] == sent[2]
+    assert {datagram[0] for datagram in sent[0]} == {MessageType.RECORD}
+
+
+@pytest.mark.parametrize(("rows", "groups"), [(44, 5), (40, 4), (10, 1), (9, 0), (15, 1), (18, 1), (35, 4), (32, 3)])
+def test_rows_of_a_super_packet_are_spread_where_that_costs_little_parity(net, rows, groups):
+    left, right = net.pair(fec=fec(10, 3))
+    left.tun.inject(packets.tcp("10.0.0.1", "10.0.0.2", 1, 2, bytes(1300 * rows), seq=1), gso_size=1300)
+    datagrams = [datagram for _, datagram in left.pump()]
+    assert len(datagrams) == rows + 3 * groups
+    right.take(left, datagrams[3:rows] + datagrams[rows:])  # three in a row are lost
+    right.take(left, left.close_groups())
+    assert peer_of(right).fec.recovered == 3
+    assert peer_of(right).stats.rx_packets == rows

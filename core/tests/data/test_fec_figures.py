@@ -12,6 +12,7 @@ from ltunnel.data.fec.residual import bursty, independent, stays_lost
 from ltunnel.data.fec.settings import FecMode, FecSettings
 from ltunnel.testing import packets
 from ltunnel.testing.links import GilbertElliott
+from ltunnel.testing.offload import offload
 from ltunnel_fec_rs import ReedSolomon
 from ltunnel_fec_xor import XorParity
 from ltunnel_fec_xor import residual as xor_residual
@@ -39,34 +40,49 @@ def peer_of(end):
     return peer
 
 
-def residual(net, codes: Codes, settings: FecSettings, lost, *, single: bool = False, count: int = PACKETS) -> float:
-    """Send packets over a path that loses datagrams where `lost()` says so; return the share that does not arrive."""
-    left, right = net.pair(fec=(codes, settings), tun=Swallow())
-    body = bytes(100 * ROWS) if not single else bytes(1300)
+def residuals(net, codes: Codes, settings: FecSettings, paths, *, single: bool = False, count: int = PACKETS):
+    """Send packets over paths that lose datagrams where they say so; return for each the share that does not arrive.
+
+    The same datagrams for all: every pair of ends has the same keys.
+    """
+    pairs = [net.pair(fec=(codes, settings), tun=Swallow()) for _ in paths]
+    left = pairs[0][0]
+    header, packet = offload(packets.udp(*ENDS, 1, 2, bytes(1300 if single else 100 * ROWS)), None if single else 100)
+    read = header.pack() + packet
     sent = 0
+
+    def arrive(datagrams: list[bytes]) -> None:
+        for (_, right), lost in zip(pairs, paths, strict=True):
+            right.take(left, [datagram for datagram in datagrams if not lost()])
+
     while sent < count:
-        for serial in range(1 if not single else ROWS):
-            packet = packets.udp(*ENDS, 1, serial, body)
-            left.tun.inject(packet, gso_size=None if single else 100)
-        datagrams = [datagram for _, datagram in left.pump()]
+        for _ in range(ROWS if single else 1):
+            left.tun.inject_raw(read)
         sent += ROWS
-        right.take(left, [datagram for datagram in datagrams if not lost()])
-    right.take(left, [datagram for datagram in left.close_groups() if not lost()])
-    return 1 - peer_of(right).stats.rx_packets / sent
+        arrive([datagram for _, datagram in left.pump()])
+    arrive(left.close_groups())
+    return [1 - peer_of(right).stats.rx_packets / sent for _, right in pairs]
 
 
-@pytest.mark.parametrize("loss", [0.01, 0.05, 0.1, 0.2])
-@pytest.mark.parametrize(("plugin", "k", "m"), [("rs", 10, 3), ("rs", 20, 10), ("rs", 10, 5), ("xor", 10, 1)])
-def test_what_stays_lost_is_what_theory_says(net, plugin, k, m, loss):
-    codes = Codes(plugin, ReedSolomon if plugin == "rs" else XorParity)
-    expected = independent(k, m, loss) if plugin == "rs" else xor_residual(k, m, loss)
-    chance = random.Random(f"{plugin}{k}{m}{loss}")
+def chance(seed: str, loss: float):
+    draw = random.Random(seed).random
+    return lambda: draw() < loss
+
+
+@pytest.mark.parametrize(
+    ("plugin", "k", "m"), [("rs", 10, 3), ("rs", 20, 10), ("rs", 10, 5), ("xor", 10, 1), ("xor", 10, 5)]
+)
+def test_what_stays_lost_is_what_theory_says(net, plugin, k, m):
+    codes = Codes("rs", ReedSolomon) if plugin == "rs" else Codes("xor", XorParity, residual=xor_residual)
     settings = FecSettings(mode=FecMode.FIXED, data=k, parity=m)
-    measured = residual(net, codes, settings, lambda: chance.random() < loss)
-    print(f"fec_{plugin} {k}+{m} at {loss:.0%}: {measured:.4%} stays lost, binomial {expected:.4%}")
-    # A group that cannot be repaired loses several packets at once: hence the factor in the deviation.
-    deviation = sqrt(expected * (m + 1 + k * loss) / PACKETS)
-    assert abs(measured - expected) <= 4 * deviation + 2 / PACKETS
+    losses = (0.01, 0.05, 0.1, 0.2)
+    found = residuals(net, codes, settings, [chance(f"{plugin}{k}{m}{loss}", loss) for loss in losses])
+    for loss, measured in zip(losses, found, strict=True):
+        expected = independent(k, m, loss) if plugin == "rs" else xor_residual(k, m, loss)
+        print(f"fec_{plugin} {k}+{m} at {loss:.0%}: {measured:.4%} stays lost, binomial {expected:.4%}")
+        # A group that cannot be repaired loses several packets at once: hence the factor in the deviation.
+        deviation = sqrt(expected * (m + 1 + k * loss) / PACKETS)
+        assert abs(measured - expected) <= 4 * deviation + 2 / PACKETS, loss
 
 
 def bursts(seed: str, model: GilbertElliott):
@@ -87,7 +103,9 @@ def test_against_bursts_spread_beats_no_spread(net, single):
     found = {}
     for mode in (FecMode.FIXED, FecMode.SPREAD):
         settings = FecSettings(mode=mode, data=10, parity=3)
-        found[mode] = residual(net, Codes("rs", ReedSolomon), settings, bursts("b", model), single=single, count=30_000)
+        (found[mode],) = residuals(
+            net, Codes("rs", ReedSolomon), settings, [bursts("b", model)], single=single, count=30_000
+        )
     print(f"bursts of {1 / model.to_good:.1f}, single packets {single}: {found}")
     if single:
         assert found[FecMode.SPREAD] < 0.5 * found[FecMode.FIXED]

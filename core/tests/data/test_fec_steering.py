@@ -263,6 +263,16 @@ def test_flows_are_told_apart_by_size_and_rate():
     assert taken[3] == pytest.approx(BURST + 10 * RATE, rel=0.01)
 
 
+def test_behind_a_large_packet_a_small_one_of_its_flow_waits_its_turn():
+    flows = SlowFlows()
+    small, large, other = flow(1), flow(1, 1000), flow(2)
+    flows.begin()
+    verdicts = [flows.has(packet, 0, len(packet), 1.0) for packet in (small, large, small, other)]
+    assert verdicts == [True, False, False, True]
+    flows.begin()
+    assert flows.has(small, 0, len(small), 1.0)
+
+
 def test_flows_are_bounded():
     flows = SlowFlows()
     for port in range(3 * LIMIT):

@@ -206,6 +206,19 @@ def test_reports_are_made_while_something_arrives(pair):
     assert reporter.take(53.0) == [], "nothing new, nothing to say"
 
 
+def test_new_losses_are_reported_twice(pair):
+    left, right = pair
+    reporter = Reporter(right.control.sessions, least=1)
+
+    def reports(moment: float, lost: int) -> int:
+        datagrams = send(left, *range(1, 6))
+        right.take(left, datagrams[lost:])
+        reporter.heard(moment)
+        return len(reporter.take(moment + 1))
+
+    assert [reports(50.0, 0), reports(52.0, 2), reports(54.0, 0), reports(56.0, 1)] == [1, 2, 1, 2]
+
+
 def test_a_report_reaches_the_quality_of_the_path(pair):
     left, right = pair
     (there,) = left.control.sessions.values()

@@ -70,12 +70,15 @@ def test_encoding_only_reads_the_rows_and_writes_all_of_the_parity(k, m):
     assert np.array_equal(first, second)
 
 
-def test_presence_is_only_read():
+def test_presence_tells_of_data_rows_that_were_restored():
     code = ReedSolomon(4, 2)
     group = make_group(code)
     present = [True, False, True, False, True, True]
     assert code.recover(group, present)
-    assert present == [True, False, True, False, True, True]
+    assert present == [True] * 6
+    present = [True, False, False, False, True, True]
+    assert not code.recover(group, present)
+    assert present == [True, False, False, False, True, True]
 
 
 def test_lengths_and_shapes_may_change_with_every_call():
@@ -162,7 +165,7 @@ def test_residual_loss_is_what_the_formula_says(k, m, p):
     residual = 0.0
     for present in product((True, False), repeat=k + m):
         probability = (1 - p) ** sum(present) * p ** (k + m - sum(present))
-        if not code.recover(group.copy(), present):
+        if not code.recover(group.copy(), [*present]):
             residual += probability * present[:k].count(False) / k
     assert residual == pytest.approx(binomial(k, m, p), rel=1e-9)
 

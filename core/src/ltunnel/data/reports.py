@@ -1,4 +1,7 @@
-"""Telling peers what has arrived from them, so that they can judge the path. Twice a second, while they send."""
+"""Telling peers what has arrived from them, so that they can judge the path. Twice a second, while they send.
+
+A report of new losses goes twice: the way back may lose as much.
+"""
 
 from __future__ import annotations
 
@@ -51,5 +54,8 @@ class Reporter:
             window = epoch.window
             lost = window.top + 1 - accepted
             report = Report(window.top + 1, accepted, min(window.gaps, lost))
-            reports.append((path.transport, path.flow, epoch.seal_frame(report.TYPE, report.pack())))
+            copies = 2 if lost > epoch.reported_lost else 1
+            epoch.reported_lost = lost
+            for _ in range(copies):
+                reports.append((path.transport, path.flow, epoch.seal_frame(report.TYPE, report.pack())))
         return reports

@@ -4,7 +4,7 @@ All of them work on batches, raise nothing for what came from the network, and k
 call returns.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableSequence, Sequence
 from typing import Any, Protocol
 
 from ltunnel.plugin.ports import Address, Buffer, Flow, Port
@@ -159,12 +159,12 @@ class FecCode(Protocol):
         """
         ...
 
-    def recover(self, rows: Any, present: Sequence[bool]) -> bool:
-        """Restore missing data rows in place.
+    def recover(self, rows: Any, present: MutableSequence[bool]) -> bool:
+        """Restore missing data rows in place, as many as the rows present determine; say whether that is all of them.
 
-        `rows` is a (k + m, L) array, data first; ``present[i]`` says whether row i arrived. Of a shortened group the
-        data rows that were never used are zero and present. What stands in a missing row is undefined. False when the
-        rows present do not determine the missing data rows; `rows` is then unchanged. Of missing parity rows nothing
-        is promised.
+        `rows` is a (k + m, L) array, data first; ``present[i]`` says whether row i is there, and is set for each row
+        that is restored. Of a shortened group the data rows that were never used are zero and present. What stands in
+        a missing row is undefined; a data row that stays missing is not changed. Of missing parity rows nothing is
+        promised.
         """
         ...

@@ -44,6 +44,7 @@ class Epoch:
         "peer",
         "remote_index",
         "reported",
+        "reported_lost",
         "sealer",
         "send_word",
         "window",
@@ -69,6 +70,8 @@ class Epoch:
         self.window = ReplayWindow()
         self.reported = 0
         """How many of the accepted counters the peer has been told of."""
+        self.reported_lost = 0
+        """How many of the missing ones."""
 
     def usable(self, now: float) -> bool:
         """Whether anything may still be sealed or opened with these keys."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import MutableSequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -29,6 +29,8 @@ _sum = np.bitwise_xor.reduce
 class Repair:
     """How to restore the rows of one pattern of losses."""
 
+    lost: tuple[int, ...]
+    """All data rows that are missing."""
     mix: Mix | None
     """Makes the rows `restored` out of the rows `known`, where there are any."""
     restored: npt.NDArray[np.intp]
@@ -65,7 +67,7 @@ class ReedSolomon:
             self._encoder(len(rows)).apply(rows, others, self._room)
             _xor(last, _sum(others, 0), last)
 
-    def recover(self, rows: Any, present: Sequence[bool]) -> bool:
+    def recover(self, rows: Any, present: MutableSequence[bool]) -> bool:
         """Restore missing data rows of `rows` (k + m, L) in place; see `ltunnel.plugin.FecCode`."""
         repair = self._repair(bytes(map(bool, present)))
         if repair is None:
@@ -77,6 +79,8 @@ class ReedSolomon:
         if repair.last is not None:
             row = rows[repair.last]
             _xor(row, _sum(rows, 0), row)  # what stood in the row is in both and cancels itself out
+        for lost in repair.lost:
+            present[lost] = True
         return True
 
     def _plan_encoding(self, used: int) -> Mix:
@@ -90,7 +94,8 @@ class ReedSolomon:
         if len(lost) > len(arrived):
             return None
         known = [row for row in range(k) if present[row]] + arrived[: len(lost)]
+        missing = tuple(lost)
         unknown = lost + [row for row in range(k, total) if row not in known]
         last = lost.pop() if lost and len(arrived) == self.m else None
         mix = make_mix(coefficients(total, unknown, known)[: len(lost)]) if lost else None
-        return Repair(mix, np.array(lost, np.intp), np.array(known, np.intp), last)
+        return Repair(missing, mix, np.array(lost, np.intp), np.array(known, np.intp), last)

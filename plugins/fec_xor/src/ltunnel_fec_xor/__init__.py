@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import MutableSequence
 from functools import lru_cache
 from typing import Any
 
@@ -45,28 +45,29 @@ class XorParity:
             rest = parity[: used - whole]
             _xor(rest, rows[whole:], rest)
 
-    def recover(self, rows: Any, present: Sequence[bool]) -> bool:
+    def recover(self, rows: Any, present: MutableSequence[bool]) -> bool:
         """Restore missing data rows of `rows` (k + m, L) in place; see `ltunnel.plugin.FecCode`."""
-        repair = self._repair(bytes(map(bool, present)))
-        if repair is None:
-            return False
+        repair, whole = self._repair(bytes(map(bool, present)))
         for lost, column in repair:
             row = rows[lost]
             _xor(row, _sum(rows[column], 0), row)  # what stood in the row is in both and cancels itself out
-        return True
+            present[lost] = True
+        return whole
 
-    def _plan(self, present: bytes) -> list[tuple[int, slice | list[int]]] | None:
-        """For a pattern, a byte for each row: the data rows that are lost, each with all rows of its column."""
+    def _plan(self, present: bytes) -> tuple[list[tuple[int, slice | list[int]]], bool]:
+        """For a pattern, a byte for each row: the data rows to restore, each with its column; whether that is all."""
         k, m = self.k, self.m
         repair: list[tuple[int, slice | list[int]]] = []
+        whole = True
         for row in (row for row in range(k) if not present[row]):
             first = row % m
             column = [*range(first, k, m), k + first]
             if not all(present[other] for other in column if other != row):
-                return None
+                whole = False
+                continue
             # Where columns are full the parity row stands at the same distance, and no rows need be copied.
             repair.append((row, slice(first, None, m) if k % m == 0 else column))
-        return repair
+        return repair, whole
 
 
 def _create(_options: Options, k: int, m: int) -> XorParity:

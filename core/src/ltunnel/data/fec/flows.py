@@ -17,16 +17,24 @@ LIMIT = 1024
 class SlowFlows:
     """A token bucket for each flow of small packets."""
 
-    __slots__ = ("_flows",)
+    __slots__ = ("_flows", "_large")
 
     def __init__(self) -> None:
         self._flows: dict[bytes, tuple[float, float]] = {}  # flow -> tokens, when
+        self._large: set[bytes] = set()  # flows with a large packet in this batch
+
+    def begin(self) -> None:
+        """Begin a batch. In one batch packets of a flow are slow only as long as all of them are: order is kept."""
+        self._large.clear()
 
     def has(self, data: bytearray, ip: int, stop: int, now: float) -> bool:
         """Whether the packet ``data[ip:stop]`` is small and its flow slow."""
-        if stop - ip > SMALL:
-            return False
         flow = _flow(data, ip)
+        if stop - ip > SMALL:
+            self._large.add(flow)
+            return False
+        if flow in self._large:
+            return False
         flows = self._flows
         tokens, then = flows.pop(flow, (BURST, now))
         tokens = min(BURST, tokens + (now - then) * RATE)

@@ -26,7 +26,7 @@ _ENTRY = 100  # bytes that a kept shard costs besides its own
 class Group:
     """One group. `have` says which data shards have been delivered or recovered, one bit for each."""
 
-    __slots__ = ("born", "data", "have", "highest", "k", "m", "number", "parity", "size", "used")
+    __slots__ = ("born", "data", "have", "highest", "k", "m", "number", "parity", "recovered", "size", "used")
 
     def __init__(self, number: int, k: int, m: int, born: float) -> None:
         self.number = number
@@ -40,6 +40,7 @@ class Group:
         self.data: dict[int, Row] | None = {}
         """index -> coded row without the zeros in front. None once nothing is left to be done."""
         self.parity: dict[int, Row] = {}
+        self.recovered = 0
         self.size = 0
         """Bytes kept."""
 
@@ -153,7 +154,8 @@ class Groups:
     def _recover(self, group: Group, now: float) -> list[tuple[int, bytes]]:
         """Make again what is missing, if there is enough."""
         data, parity, k, used = group.data, group.parity, group.k, group.used
-        if data is None or len(data) + len(parity) < used:
+        mds = self._codes.residual is None
+        if data is None or (mds and len(data) + len(parity) < used):
             return []
         code = self._codes.get(k, group.m)
         length = max(map(len, parity.values()))
@@ -170,18 +172,24 @@ class Groups:
         for place, row in [*data.items(), *((k + j, row) for j, row in parity.items())]:
             rows[place, length - len(row) :] = np.frombuffer(row, np.uint8)
             present[place] = True
-        if not code.recover(rows, present):
-            return []
-        missing = [index for index in range(used) if not group.have >> index & 1]
-        stats = self._stats
-        stats.recovered += len(missing)
-        delay = now - group.born
-        stats.delay += delay * len(missing)
-        stats.longest_delay = max(stats.longest_delay, delay)
-        stats.wasted += max(0, len(parity) - len(missing))
-        group.have = (1 << used) - 1
-        self._finish(group)
-        return [(index, rows[index].tobytes()) for index in missing]
+        whole = code.recover(rows, present)
+        found = [
+            (index, rows[index].tobytes()) for index in range(used) if present[index] and not group.have >> index & 1
+        ]
+        if found:
+            stats, delay = self._stats, now - group.born
+            stats.recovered += len(found)
+            stats.delay += delay * len(found)
+            stats.longest_delay = max(stats.longest_delay, delay)
+            group.recovered += len(found)
+        for index, row in found:
+            group.have |= 1 << index
+            if group.data is not None and not whole:
+                self._keep(group, group.data, index, row)
+        if whole:
+            self._stats.wasted += max(0, len(parity) - group.recovered)
+            self._finish(group)
+        return found
 
     # ---------------------------------------------------------------- bookkeeping
 

@@ -41,6 +41,8 @@ APART = 0.001
 
 SLACK = 0.15
 """Share of parity more than asked for that is sent to have all rows of a super-packet in groups of their own."""
+BULK = 30
+"""Rows of a super-packet that TCP makes only where it is so fast that work counts more than bytes."""
 
 _MOST_PARITY = 255  # parity shards of one block
 
@@ -213,6 +215,7 @@ class ShardSender:
         In the mode latency packets of slow flows go at once, with copies.
         """
         if self.settings.mode is FecMode.LATENCY and self.settings.parity and not line.exempt:
+            line.slow.begin()
             fast = []
             for start, stop in spans:
                 if line.slow.has(arena.data, start + VNET_SIZE, stop - 1, now):
@@ -356,10 +359,11 @@ class ShardSender:
 def _groups(rows: int, k: int, m: int) -> tuple[int, int]:
     """Return how many of the rows of a super-packet go to groups of their own, and to how many.
 
-    All of them, if that makes no more than `SLACK` more parity than full groups have; else those of full groups.
+    All of them, if they are `BULK` and that makes no more than `SLACK` more parity than full groups have; else those of
+    full groups.
     """
     groups = -(-rows // k)
-    if groups * k <= (1 + SLACK) * rows and groups * m <= _MOST_PARITY:
+    if rows >= BULK and groups * k <= (1 + SLACK) * rows and groups * m <= _MOST_PARITY:
         return rows, groups
     groups = min(rows // k, max(1, _MOST_PARITY // m))
     return groups * k, groups
