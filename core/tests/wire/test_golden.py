@@ -19,6 +19,7 @@ from ltunnel.keys.noise import HandshakeState, protocol_name
 from ltunnel.keys.psk import derive_keys, format_key
 from ltunnel.plugin import Answer, Behaviour, Candidate, CandidateKind, Carrier, Dependence
 from ltunnel.wire import messages
+from ltunnel.wire.echo import pack_echo, parse_echo
 from ltunnel.wire.frames import (
     Bye,
     ByeCode,
@@ -144,6 +145,7 @@ def make_examples() -> dict[str, bytes]:
         "init-mac2": mac.mac2(cookie, init[: messages.INIT_MAC2]),
         "time": Time(INIT_INDEX, salt, sealed_time).pack(),
         "data": data,
+        "echo": pack_echo(b"token123"),
         "relay": data + RelayTrailer(node_name(hub.public), node_name(node.public), TTL).pack(),
         **{name: frame.pack() for name, frame in FRAMES.items()},
     }
@@ -236,6 +238,15 @@ def test_code_reads_payloads_of_the_document(name: str, document: dict[str, byte
     assert kind.parse(document[name]) == FRAMES[name]
     if hasattr(kind, "TYPE"):
         assert parse_frame(kind.TYPE, document[name]) == FRAMES[name]
+
+
+def test_code_reads_the_echo_of_the_document(document: dict[str, bytes]) -> None:
+    data = document["echo"]
+    assert parse_echo(data) == b"token123"
+    for other in (data[:-1], data + bytes(1), b"\x07" + data[1:], data[:-1] + b"\1", data[:1] + b"\1" + data[2:], b""):
+        assert parse_echo(other) is None
+    with pytest.raises(ValueError, match="7 bytes"):
+        pack_echo(bytes(7))
 
 
 def test_the_document_names_the_key_and_its_check() -> None:
