@@ -17,8 +17,8 @@ PEER: dict[str, Any] = {
     "paths": [{"class": "hub", "used": False}, {"class": "public", "used": True, "endpoint": "192.0.2.2:4000"}],
     "tried": {
         "rounds": [
-            {"round": 0, "ago": 9.0, "method": "plain", "pairs": [{**PAIR, "answered": False}], "guesses": 0, "opened": 0,
-             "result": "no answer"},
+            {"round": 0, "ago": 9.0, "method": "plain", "pairs": [{**PAIR, "answered": False}], "guesses": 0,
+             "opened": 0, "result": "no answer"},
             {"round": 1, "ago": 4.2, "method": "guess", "pairs": [PAIR], "guesses": 1024, "opened": 0,
              "result": "direct"},
         ],

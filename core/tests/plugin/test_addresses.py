@@ -14,7 +14,8 @@ def test_one_machines_addresses(host):
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "224.0.0.1", "255.255.255.255", "240.0.0.1", "::", "::1",
-                                  "ff02::1", "::ffff:192.0.2.1", "fe80::1%eth0", "", "host", "192.0.2.1\n"])  # fmt: skip
+                                  "ff02::1", "::ffff:192.0.2.1", "fe80::1%eth0", "", "host",
+                                  "192.0.2.1\n"])  # fmt: skip
 def test_addresses_of_nobody(host):
     assert read_target((host, 1)) is None
 
