@@ -139,3 +139,23 @@ class Router(Device):
     def receive(self, packet: Packet, link: Link) -> None:
         """Forward."""
         self.forward(packet, link)
+
+
+class Gate(Router):
+    """A router that drops what some addresses send each other, and what is too large."""
+
+    def __init__(self, network: Network, name: str) -> None:
+        super().__init__(network, name)
+        self.shut: set[tuple[str, str]] = set()
+        """(from, to), addresses between which nothing passes."""
+        self.largest = 65_535
+        """The largest IP packet that passes, but for those from and to `spared`; larger ones are dropped silently."""
+        self.spared: str | None = None
+
+    def receive(self, packet: Packet, link: Link) -> None:
+        """Forward, or drop."""
+        ends = packet.source[0], packet.destination[0]
+        if ends in self.shut or (packet.size > self.largest and self.spared not in ends):
+            self.drop(packet, Fate.FILTERED)
+        else:
+            super().receive(packet, link)
