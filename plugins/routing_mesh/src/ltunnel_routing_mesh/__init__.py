@@ -65,7 +65,7 @@ class MeshPolicy:
         """Choose for one destination; the same `NextHop` as before if nothing changes."""
         history = self._histories.setdefault(peer, History())
         used = None if before is None else next((path for path in paths if path.is_like(before)), None)
-        history.look({path.number for path in paths}, before and before.number, now)
+        history.look({path.number for path in paths}, None if before is None else before.number, now)
         ready = [path for path in paths if path is used or history.held(path.number, now)] or paths
         best, *others = sorted(ready, key=lambda path: path.rank)
         for other in others:
