@@ -2,6 +2,7 @@
 
 import pytest
 
+from ltunnel.control.measure import FEWEST
 from ltunnel.control.path_mtu import LADDER
 from ltunnel.control.probing import KEPT, TRUST
 from ltunnel.control.ways import WAY_LIMIT
@@ -167,3 +168,27 @@ def test_a_black_hole_is_noticed_in_seconds(direct):
     net.largest = 65_535
     direct.talk(620, step=1.0)
     assert direct.peer(direct.a).mtu == 1400, "larger ones are tried again"
+
+
+def test_a_relay_that_does_not_answer_is_suspect_and_no_more(pair):
+    """The hub's session lives, but what the hub forwards does not arrive."""
+    pair.net.cut = lambda source, target, data: {source.name, target.name} == {"a", "b"}
+    states = set()
+    for _ in range(60):
+        pair.talk(0.25)
+        states.add(pair.paths(pair.a)[0]["state"])
+    assert states == {"valid", "suspect"}
+    assert pair.paths(pair.a)[0]["state"] == "suspect"
+    pair.net.cut = None
+    assert pair.talk(5, until=lambda: pair.paths(pair.a)[0]["state"] == "valid")
+
+
+def test_what_was_lost_while_the_hub_was_away_does_not_count_against_it(direct):
+    net = direct.net
+    bindings = direct.hub.control.bindings
+    net.kill(direct.hub)
+    direct.talk(60)
+    net.hub(bindings=bindings)
+    assert direct.talk(30, until=lambda: direct.paths(direct.a)[0]["state"] == "valid")
+    direct.talk(1)
+    assert direct.paths(direct.a)[0]["loss"] <= 2 / FEWEST, "b may come back a little later"
