@@ -39,7 +39,7 @@ from ltunnel.wire.messages import PROLOGUE, Confirm, Cookie, Init, Resp, Time, c
 from ltunnel.wire.observe import Observe, Observed
 from ltunnel.wire.payloads import ConfirmPayload, InitPayload, RespPayload, stack_fingerprint
 from ltunnel.wire.punch import KindCode, Punch, PunchStage
-from ltunnel.wire.relay import TTL, RelayTrailer, node_name
+from ltunnel.wire.relay import SIZE, TTL, RelayTrailer, node_name
 from ltunnel.wire.types import FrameType, MessageType
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "wire-format.md"
@@ -136,6 +136,7 @@ def make_examples() -> dict[str, bytes]:
     data_header = bytes((MessageType.DATA,)) + RESP_INDEX.to_bytes(3, "big") + (5).to_bytes(8, "big")
     ping = FRAMES["ping"].pack() + bytes((FrameType.PING,))
     data = data_header + AESGCM(first_key).encrypt(data_header, ping, b"")
+    trailer = RelayTrailer(node_name(hub.public), node_name(node.public), TTL).pack()
     return examples | {
         "init": init,
         "resp": resp,
@@ -146,7 +147,8 @@ def make_examples() -> dict[str, bytes]:
         "time": Time(INIT_INDEX, salt, sealed_time).pack(),
         "data": data,
         "echo": pack_echo(b"token123"),
-        "relay": data + RelayTrailer(node_name(hub.public), node_name(node.public), TTL).pack(),
+        "relay": data + trailer,
+        "relay-record": data + data + SIZE.pack(len(data)) + trailer,
         **{name: frame.pack() for name, frame in FRAMES.items()},
     }
 
