@@ -131,7 +131,7 @@ class Pair:
 
 @pytest.fixture
 def make_pair(net):
-    return lambda **changes: Pair(net, **changes)
+    return lambda on=net, **changes: Pair(on, **changes)
 
 
 @pytest.fixture
