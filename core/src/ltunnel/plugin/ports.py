@@ -7,7 +7,7 @@ takes their place. So a plugin never opens a socket, and the same code runs in a
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 Buffer = memoryview
 """A view of a preallocated bytearray, format ``B``, one-dimensional."""
@@ -66,6 +66,15 @@ class Port(Protocol):
 
         Raises `BlockingIOError` when nothing waits. `buf` has at least 65,536 bytes after `pos`.
         """
+        ...
+
+
+@runtime_checkable
+class HopLimit(Protocol):
+    """What UDP ports can do besides; the core uses it, and no transport needs to."""
+
+    def limit_hops(self, hops: int) -> None:
+        """Let what is sent from now on pass so many routers at most; 0: as many as usual."""
         ...
 
 

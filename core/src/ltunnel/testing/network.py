@@ -19,6 +19,7 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import count
 from random import Random
 
@@ -109,6 +110,11 @@ class Device:
     def forward(self, packet: Packet, came_from: Link | None) -> None:
         """Pass a packet on, down if its destination is below, else up; never back where it came from."""
         link = self._below.get(packet.destination[0], self.uplink)
+        if packet.hops:
+            if packet.hops == 1:
+                self.drop(packet, Fate.EXPIRED)
+                return
+            packet = replace(packet, hops=packet.hops - 1)
         if link is None or link is came_from:
             self.drop(packet, Fate.NO_ROUTE)
         else:
