@@ -8,14 +8,14 @@ from rich.console import Console
 
 from bench.measures import MEASURES
 from bench.others import OTHERS
-from bench.peers import Arena, Ltunnel, LtunnelRs, LtunnelXor, Peer, PlainLink, WireguardGo
+from bench.peers import Arena, Ltunnel, LtunnelDirect, LtunnelRs, LtunnelXor, Peer, PlainLink, WireguardGo
 from bench.report import Samples, save, table, transports
 from bench.transports import TRANSPORTS
 from lab import Lab, LabError, ProgramError, become_root, missing_ability
 
 _WIDTH = 160  # where stdout is no terminal
 
-DEFAULT: tuple[type[Peer], ...] = (PlainLink, WireguardGo, Ltunnel, LtunnelRs, LtunnelXor, *TRANSPORTS)
+DEFAULT: tuple[type[Peer], ...] = (PlainLink, WireguardGo, Ltunnel, LtunnelDirect, LtunnelRs, LtunnelXor, *TRANSPORTS)
 
 
 def main() -> int:
@@ -32,7 +32,7 @@ def main() -> int:
     for name, reason in absent.items():
         console.print(f"{name} is left out: {reason}", style="yellow")
     peers = [peer for peer in chosen if peer.name not in absent]
-    names = [peer.name for peer in peers]
+    names = [peer.name for peer in peers if peer.column is None]
     samples: Samples = {}
     started: list[Peer] = []
     try:
@@ -78,7 +78,7 @@ def _round(console: Console, peers: list[Peer], samples: Samples, title: str, op
                 shown.append(f"{peer.name} failed ({error})")
                 continue
             for row, figure in figures.items():
-                samples.setdefault(row, {}).setdefault(peer.name, []).append(figure)
+                samples.setdefault(row, {}).setdefault(peer.column or peer.name, []).append(figure)
             shown.append(f"{peer.name} " + " ".join(f"{figure:.2f}" for figure in figures.values()))
         console.print(f"  {measure.__name__}: " + ", ".join(shown), style="dim", highlight=False, soft_wrap=True)
     console.print(f"{title}: {time.monotonic() - began:.0f} s")

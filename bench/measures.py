@@ -26,6 +26,8 @@ ROWS = {
     "tcp_segmented": Row("one TCP stream, tso/gso off, GRO on", "Gbit/s", 2),
     "tcp_segmented_no_gro": Row("one TCP stream, tso/gso off, GRO off", "Gbit/s", 2),
     "relay": Row("one TCP stream, node to node by the hub", "Gbit/s", 2),
+    "relay_cpu": Row("CPU of the hub, node to node by it", "s/GB", 2),
+    "direct": Row("one TCP stream, node to node directly", "Gbit/s", 2),
     "cpu": Row("CPU of both ends, one TCP stream", "s/GB", 2),
     "udp_100": Row("UDP 100 B, 100k/s offered, received", "%", 1),
     "udp_1300": Row("UDP 1300 B, 100k/s offered, received", "%", 1),
@@ -66,10 +68,24 @@ def tcp_segmented_no_gro(peer: Peer, seconds: int) -> Figures:
 
 
 def relay(peer: Peer, seconds: int) -> Figures:
-    """Send one stream from node to node through the hub."""
+    """Send one stream from node to node through the hub, and take the CPU time of the VPN processes there."""
     if not peer.relays:
         return {}
-    return {"relay": traffic.tcp(peer.arena.node, peer.arena.other, peer.address(OTHER), seconds=seconds).gbit_s}
+    arena = peer.arena
+    pids = [program.pid for program in arena.programs.get("hub", [])]
+    before = cpu_seconds(pids)
+    result = traffic.tcp(arena.node, arena.other, peer.address(OTHER), seconds=seconds)
+    used = cpu_seconds(pids) - before
+    return {"relay": result.gbit_s} | ({"relay_cpu": used / result.gigabytes} if pids else {})
+
+
+def direct(peer: Peer, seconds: int) -> Figures:
+    """Send one stream between two nodes that are joined directly; for others that is what node and hub are."""
+    if peer.neighbour is None:
+        return {}
+    arena = peer.arena
+    host = arena.other if peer.neighbour == OTHER else arena.hub
+    return {"direct": traffic.tcp(arena.node, host, peer.address(peer.neighbour), seconds=seconds).gbit_s}
 
 
 def udp_100(peer: Peer, seconds: int) -> Figures:
@@ -101,6 +117,7 @@ MEASURES: tuple[Callable[[Peer, int], Figures], ...] = (
     tcp_segmented,
     tcp_segmented_no_gro,
     relay,
+    direct,
     udp_100,
     udp_1300,
     ping,

@@ -43,6 +43,12 @@ class Arena:
         other.add_address("eth0", f"{cls.other_outer}/30")
         return cls(hub, node, other)
 
+    def join_nodes(self) -> None:
+        """Let the hub's kernel forward between the two links."""
+        self.hub.sysctl({"net.ipv4.ip_forward": 1})
+        self.node.add_route("0.0.0.0/0", self.hub_for_node)
+        self.other.add_route("0.0.0.0/0", self.hub_for_other)
+
     def offload(self, features: Mapping[str, bool]) -> None:
         """Switch offloads on all ends of the links."""
         for host, device in ((self.hub, "eth1"), (self.hub, "eth2"), (self.node, "eth0"), (self.other, "eth0")):
@@ -64,8 +70,12 @@ class Peer(ABC):
     package: str = ""
     relays = True
     """Whether node and other reach each other through the hub."""
+    neighbour: int | None = HUB
+    """To which place the node has a direct path, for the measure of that; None: that is measured elsewhere."""
     measures: frozenset[str] | None = None
     """Names of the measures that it takes part in; None: all."""
+    column: str | None = None
+    """Name of the peer in whose column its figures stand; None: a column of its own."""
 
     arena: Arena
 
@@ -103,12 +113,11 @@ class PlainLink(Peer):
     """The veth pairs themselves, forwarded by the hub's kernel: as fast as this machine gets."""
 
     name = "veth"
+    neighbour = OTHER
 
     def start(self) -> None:
         """Route between the two links."""
-        self.arena.hub.sysctl({"net.ipv4.ip_forward": 1})
-        self.arena.node.add_route("0.0.0.0/0", self.arena.hub_for_node)
-        self.arena.other.add_route("0.0.0.0/0", self.arena.hub_for_other)
+        self.arena.join_nodes()
 
     def address(self, place: int) -> str:
         """Return an outer address."""
@@ -153,7 +162,9 @@ class Ltunnel(Peer):
     """This project's program over UDP, with a key."""
 
     name = "ltunnel"
+    neighbour: int | None = None
     args: tuple[str, ...] = ()
+    node: Tunnel
 
     def arguments(self) -> tuple[Sequence[str], Sequence[str]]:
         """Return the arguments of the hub, and those of the nodes."""
@@ -173,10 +184,34 @@ class Ltunnel(Peer):
         for part, tunnel in tunnels.items():
             arena.programs[part] = [tunnel.program]
             tunnel.wait_up()
+        self.node = tunnels["node"]
 
     def address(self, place: int) -> str:
         """Return an inner address."""
         return f"10.78.0.{place}"
+
+
+class LtunnelDirect(Ltunnel):
+    """The same with a route between the nodes, a way that they are to find by themselves."""
+
+    name = "ltunnel-direct"
+    column = Ltunnel.name
+    neighbour = OTHER
+    measures = frozenset({"direct"})
+
+    def start(self) -> None:
+        """Let the hub's machine be a router first."""
+        self.arena.join_nodes()
+        super().start()
+
+    def wait(self, timeout: float = 20.0) -> None:
+        """Wait until the nodes have found it."""
+        super().wait(timeout)
+        deadline = time.monotonic() + timeout
+        while (path := (self.node.peer(self.address(OTHER)) or {}).get("path")) not in ("lan", "public"):
+            if time.monotonic() > deadline:
+                raise ProgramError(f"{self.name} goes by {path}:\n{self.node.run('nat').stdout}")
+            time.sleep(0.2)
 
 
 class LtunnelRs(Ltunnel):

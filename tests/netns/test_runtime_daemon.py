@@ -6,6 +6,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -104,7 +105,7 @@ def test_without_a_key_the_warning_is_loud_and_stays_in_the_status(hub_host):
 
 
 def test_the_status_says_what_the_runtime_knows(hub_host, node_host):
-    start_hub(hub_host)
+    hub = start_hub(hub_host)
     node = start_node(node_host)
     status = node.wait_up()
     assert status["tun"] == {
@@ -118,6 +119,15 @@ def test_the_status_says_what_the_runtime_knows(hub_host, node_host):
     assert re.fullmatch(r"\d+\.\d+.*", status["version"])
     assert [port["transport"] for port in status["ports"]] == ["transport_faketcp", "transport_udp"]
     assert all(port["drops"] == {} for port in status["ports"])
+    assert [port["local"] for port in hub.status()["ports"]] == ["0.0.0.0:9000", "0.0.0.0:9000", "0.0.0.0:9001"]
+
+
+def test_a_hub_goes_without_a_second_port_that_is_taken(hub_host):
+    hold = "import socket; s = socket.socket(2, 2); s.bind(('', 9001)); print('held', flush=True); s.recv(1)"
+    hub_host.start("holder", [sys.executable, "-c", hold]).wait_for("held")
+    hub = start_hub(hub_host)
+    hub.program.wait_for("goes without a second UDP port.*9001 is in use")
+    assert [port["local"] for port in hub.status()["ports"]] == ["0.0.0.0:9000", "0.0.0.0:9000"]
 
 
 def test_json_logs_are_json(hub_host):

@@ -15,45 +15,20 @@ from ltunnel.plugin import Address, PathClass
 from ltunnel.session import Peer
 from ltunnel.testing import (
     Dependence,
-    Fate,
-    Link,
-    Nat,
-    Network,
-    Packet,
+    Gate,
     Pings,
     PortChoice,
     Quality,
-    Router,
     SimNode,
+    Stream,
     Transfer,
     World,
 )
-from ltunnel.testing import packets as inner
-from ltunnel.testing.tcp import SimTcp, State
 
 MakeWorld = Callable[..., World]
 FAST = Quality(delay=0.01)
 BACK = 60.0
 """A path that works again is in use after so many seconds at most."""
-
-
-class Gate(Router):
-    """A router that drops what two addresses send each other, one way or both, or what is too large for it."""
-
-    def __init__(self, network: Network, name: str) -> None:
-        super().__init__(network, name)
-        self.shut: set[tuple[str, str]] = set()
-        """(from, to), addresses."""
-        self.largest = 65_535
-        """The largest IP packet that passes between other machines than the hub."""
-        self.hub = "203.0.113.1"
-
-    def receive(self, packet: Packet, link: Link) -> None:
-        ends = packet.source[0], packet.destination[0]
-        if ends in self.shut or (self.hub not in ends and packet.size > self.largest):
-            self.drop(packet, Fate.FILTERED)
-        else:
-            super().receive(packet, link)
 
 
 class Finder:
@@ -79,52 +54,6 @@ class Finder:
 
     def ended(self, session: Session, now: float) -> None:
         pass
-
-
-class Stream:
-    """A TCP connection through the tunnel, 60 kB/s while it can, and how long it ever stood still."""
-
-    def __init__(self, world: World, source: SimNode, destination: SimNode) -> None:
-        self.world = world
-        self.ends = {source: self._end(source, destination), destination: self._end(destination, source)}
-        self.source, self.destination = source, destination
-        self._seen = {source: 0, destination: 0}
-        self.sent = 0
-        self.read = 0
-        self.longest = 0.0
-        self._moved = world.now
-        self.ends[source].connect()
-        self._turn()
-
-    def _end(self, here: SimNode, there: SimNode) -> SimTcp:
-        def transmit(payload: bytes) -> bool:
-            packet = inner.tcp(here.inner(), there.inner(), sport=5000, dport=5000, flags=inner.ACK, payload=payload)
-            here.tun.inject(packet)
-            return True
-
-        return SimTcp(self.world.network, transmit, lambda: None, mss=1200, buffer=200_000)
-
-    def _turn(self) -> None:
-        """Give each end what came for it, and the source something to send."""
-        for machine, end in self.ends.items():
-            fresh = machine.tun.packets[self._seen[machine] :]
-            self._seen[machine] = len(machine.tun.packets)
-            for packet in fresh:
-                parsed = inner.parse(packet)
-                if parsed.protocol == inner.TCP and parsed.dport == 5000:
-                    if machine is self.destination and end.state is State.CONNECTING:
-                        end.accept()
-                    end.receive(parsed.payload)
-        if self.ends[self.source].unsent < 2400:
-            self.ends[self.source].send(bytes(i % 251 for i in range(self.sent, self.sent + 1200)))
-            self.sent += 1200
-        data = self.ends[self.destination].read(1 << 20)
-        assert data == bytes(i % 251 for i in range(self.read, self.read + len(data))), "not what was sent"
-        if data:
-            self.longest = max(self.longest, self.world.now - self._moved)
-            self._moved = self.world.now
-            self.read += len(data)
-        self.world.network.at(self.world.now + 0.02, self._turn)
 
 
 class Pair:
@@ -179,6 +108,7 @@ def build(make_world: MakeWorld, seed: int = 1, **more: Any) -> World:
 
 def gated(world: World, name: str) -> Gate:
     gate = Gate(world.network, name)
+    gate.spared = world.hub_address()[0]
     gate.attach(world.internet, FAST)
     return gate
 
@@ -386,6 +316,30 @@ def test_bulk_moves_again_soon_after_a_black_hole_opens(make_world: MakeWorld, o
     assert transfer.check() > 0
 
 
+def test_a_black_hole_before_the_hub_is_left_by_both(make_world: MakeWorld) -> None:
+    """Each side sends smaller packets from then on; and so do two nodes through the hub."""
+    world = build(make_world)
+    gate = gated(world, "gate")
+    gate.spared = None
+    pair = Pair(world, world.add_node("a", behind=gate), world.add_node("b", quality=FAST), [gate]).join()
+    hub = world.nodes[0]
+    assert world.meet(pair.a, pair.b)
+    transfers = [Transfer(pair.a, hub), Transfer(hub, pair.a), Transfer(pair.b, pair.a)]
+    gate.largest = 1300
+    start, before = world.now, [len(machine.tun.packets) for machine in (hub, pair.a)]
+    assert pair.a.node is not None
+    assert hub.node is not None
+    while world.now - start < 6:
+        for transfer in transfers:
+            transfer.send(20_000)
+        world.run(0.2)
+    assert all(len(m.tun.packets) > seen for m, seen in zip((hub, pair.a), before, strict=True))
+    world.run(15)
+    sizes = [peer.mtu for peer in (pair.a.node.control.hub, *hub.node.control.peers.values()) if peer is not None]
+    assert sorted(size <= 1300 - 28 - 39 for size in sizes) == [False, True, True], "a's hub, the hub's a; not its b"
+    assert max(pair.peer(pair.a).mtu, pair.peer(pair.b).mtu) <= 1300 - 28 - 39 - 46
+
+
 def test_sessions_and_direct_paths_need_no_hub(direct: Pair) -> None:
     world = direct.world
     world.nodes[0].kill()
@@ -433,14 +387,3 @@ def test_the_same_seed_gives_the_same_run(make_world: MakeWorld) -> None:
         return [(when, event.text) for machine in (pair.a, pair.b) for when, event in machine.events]
 
     assert run() == run()
-
-
-def test_a_nat_in_front_changes_nothing(make_world: MakeWorld) -> None:
-    """The node behind it begins: its NAT lets the answers in; the other side takes the path that it sees."""
-    world = build(make_world)
-    home: Nat = world.add_nat("home", quality=FAST)
-    pair = Pair(world, world.add_node("a", behind=home), world.add_node("b", quality=FAST), []).join()
-    Finder(pair.a, ((pair.b.host.addresses[0], port(pair.b)), PathClass.PUBLIC))
-    assert world.ping(pair.b, pair.a) is not None
-    assert world.run(3, until=pair.both("public"))
-    assert endpoint(pair, pair.b).startswith(home.external)

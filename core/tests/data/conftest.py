@@ -17,7 +17,8 @@ from ltunnel.data.inbound import Inbound
 from ltunnel.data.local import Local
 from ltunnel.data.outbound import Outbound
 from ltunnel.data.refuse import Refusals
-from ltunnel.data.relay import RelayForwarder, RelayReceiver, RelayTransport
+from ltunnel.data.relay import RelayReceiver, RelayTransport
+from ltunnel.data.relay_hub import RelayForwarder
 from ltunnel.data.reports import Reporter
 from ltunnel.data.waiting import Waiting
 from ltunnel.plugin import Transport

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from ltunnel.constants import REJECT_AFTER_PACKETS
-from ltunnel.data.records import HEADER, Assembly, part_size
+from ltunnel.data.records import HEADER, Assembly, RecordSealer, part_size
 from ltunnel.data.reports import INTERVAL, Reporter
 from ltunnel.session import Drop
 from ltunnel.testing import packets
@@ -134,13 +134,13 @@ def test_headers_that_lie(pair):
 def test_only_packets_come_in_records(pair, frame):
     left, right = pair
     left.tun.inject(stream(1), gso_size=1300)
-    seal = left.outbound._records.seal
 
-    def change(epoch, plain, grid, size):
-        plain[-1] = frame
-        return seal(epoch, plain, grid, size)
+    class Changed(RecordSealer):
+        def seal(self, epoch, plain, grid, size):
+            plain[-1] = frame
+            return super().seal(epoch, plain, grid, size)
 
-    left.outbound._records = type("Changed", (), {"seal": staticmethod(change)})()
+    left.outbound._records = Changed(left.outbound._out)
     right.take(left, [datagram for _, datagram in left.pump()])
     assert right.tun.writes == []
     assert right.control.frames == []

@@ -11,8 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ltunnel.constants import HEADROOM, RELAY_TRAILER
+from ltunnel.data.grid import Arena
+from ltunnel.data.records import PartGrid, RecordSealer, part_size
 from ltunnel.data.relay import RelayTransport
-from ltunnel.data.waiting import BYTES, PACKETS, PATIENCE, TOTAL_BYTES, Waiting
 from ltunnel.session import Drop, Peer
 from ltunnel.testing import packets
 from ltunnel.testing.offload import complete, offload
@@ -74,6 +75,13 @@ def unordered(pieces: list[bytes]) -> Counter[bytes]:
     )
 
 
+def frames_for(hub, node, datagrams) -> list[bytes]:
+    """What the hub has sealed for a node, frame type included."""
+    (epoch,) = [epoch for epoch in hub.control.sessions.values() if epoch.peer.key == node.key]
+    key = bytes((epoch.local_index // 4, 2)) * 16
+    return [AESGCM(key).decrypt(datagram[:12], datagram[12:], b"") for datagram in datagrams]
+
+
 @SETTINGS
 @given(
     seed=st.integers(0, 2**32), gro=st.booleans(), prefixed=st.booleans(), records=st.booleans(),
@@ -88,7 +96,7 @@ def test_everything_arrives(net, seed, gro, prefixed, records, offloads, limit):
         end.port.gro, end.port.limit = gro, limit
     datagrams, expected = inject(one, random.Random(seed))
     passed = through(hub, one, other, datagrams)
-    assert len(passed) == len(datagrams)
+    assert records or len(passed) == len(datagrams)
     assert unordered(other.tun.packets) == unordered(expected)
     assert other.tun.refused == hub.tun.writes == []
     for end in (hub, one, other):
@@ -172,9 +180,7 @@ def test_names_are_the_hubs_to_write(net, number):
     datagrams = [datagram for _, datagram in one.pump()]
     assert RelayTrailer.parse(frames_of(hub, one, datagrams)[0]) == (node_name(other.key), victim, TTL)
     passed = [datagram for _, datagram in hub.take(one, datagrams)]
-    (epoch,) = [epoch for epoch in hub.control.sessions.values() if epoch.peer.key == other.key]
-    for datagram in passed:
-        frame = AESGCM(bytes((epoch.local_index // 4, 2)) * 16).decrypt(datagram[:12], datagram[12:], b"")
+    for frame in frames_for(hub, other, passed):
         assert RelayTrailer.parse(frame) == (node_name(other.key), node_name(one.key), TTL - 1)
     other.take(hub, passed)
     assert other.tun.parsed()[0].payload == bytes(1300)
@@ -307,78 +313,80 @@ def test_records_and_reports_go_by_the_relay(net):
     net.use_records(one)
     one.tun.inject(packets.tcp("10.0.0.2", "10.0.0.3", 1, 2, bytes(55_000)), gso_size=1300)
     sent = [datagram for _, datagram in one.pump()]
-    assert {frame[0] for frame in frames_of(hub, one, sent)} == {MessageType.RECORD}
-    through(hub, one, other, sent)
-    assert sum(len(packet) - 40 for packet in other.tun.packets) == 55_000
+    assert {datagram[0] for datagram in sent} == {MessageType.RECORD}
+    passed = through(hub, one, other, sent)
+    assert {datagram[0] for datagram in passed} == {MessageType.DATA}, "of that path nothing is known"
+    assert {frame[0] for frame in frames_for(hub, other, passed)} == {MessageType.RECORD}
+    net.use_records(hub)
+    one.tun.inject(packets.tcp("10.0.0.2", "10.0.0.3", 1, 2, bytes(55_000)), gso_size=1300)
+    passed = through(hub, one, other, [datagram for _, datagram in one.pump()])
+    assert {datagram[0] for datagram in passed} == {MessageType.RECORD}
+    assert sum(len(packet) - 40 for packet in other.tun.packets) == 110_000
+    origin = hub.fib.names[node_name(one.key)]
+    assert origin.stats.relayed_datagrams > 70
+    assert origin.stats.drops == {}
 
 
-# ---------------------------------------------------------------- packets that wait for a session
+def in_a_record(one, frame: bytes) -> list[bytes]:
+    """Seal a frame for the hub as one record of two parts."""
+    epoch, out = one.hub.epoch, Arena(HEADROOM + 70_000)
+    size = part_size(len(frame) + 16, (len(frame) + 17) // 2)
+    grid = PartGrid(out, size, 0)
+    end = RecordSealer(out).seal(epoch, memoryview(bytearray(frame)), grid, size)
+    return [bytes(out.view[at : min(at + grid.slot, end)]) for at in range(HEADROOM, end, grid.slot)]
 
 
-def without_session(net):
+def record(destination: bytes, *datagrams: bytes, size: int | None = None, ttl: int = TTL) -> bytes:
+    """The RELAY frame of a record with datagrams of the size of the first."""
+    trailer = RelayTrailer(destination, bytes(8), ttl).pack()
+    return b"".join(datagrams) + (len(datagrams[0]) if size is None else size).to_bytes(2, "big") + trailer
+
+
+def test_names_in_records_are_the_hubs_to_write(net):
     hub, one, other = net.relayed()
-    peer = to_peer(one, other)
-    epoch, peer.epoch = peer.epoch, None
-    return hub, one, other, peer, epoch
+    frame = record(node_name(other.key), bytes(100), bytes(100), bytes(30))
+    (first, second, third) = (datagram for _, datagram in hub.take(one, in_a_record(one, frame)))
+    for datagram, size in ((first, 100), (second, 100), (third, 30)):
+        (frame,) = frames_for(hub, other, [datagram])
+        assert len(frame) == size + RELAY_TRAILER
+        assert RelayTrailer.parse(frame) == (node_name(other.key), node_name(one.key), TTL - 1)
 
 
-def test_packets_wait_for_a_session(net):
-    hub, one, other, peer, epoch = without_session(net)
-    one.tun.inject(HELLO)
-    one.tun.inject(packets.tcp("10.0.0.2", "10.0.0.3", 1, 2, bytes(5000)), gso_size=1300)
-    assert one.pump() == []
-    assert list(one.waiting.wanted) == [peer]
-    assert one.waiting.release(lambda peer: peer.epoch is not None) == []
-    peer.epoch = epoch
-    for ready, waiting in one.waiting.release(lambda peer: peer.epoch is not None):
-        for packet in waiting:
-            one.outbound.forward((packet,), ready, one.now)
-    one.outbound.flush(one.now)
-    assert not one.waiting
-    sent, one.port.sent = one.port.sent, []
-    through(hub, one, other, [datagram for _, datagram in sent])
-    assert other.tun.parsed()[0].payload == b"hello"
-    assert sum(len(packet) - 40 for packet in other.tun.packets[1:]) == 5000
+@pytest.mark.parametrize(
+    ("frame", "reason", "count"),
+    [
+        (record(b"nobody--", bytes(50), bytes(50)), Drop.NO_ROUTE, 2),
+        (record(b"nobody--", bytes(50), bytes(20)), Drop.NO_ROUTE, 2),
+        (record(b"nobody--", bytes(50), size=0), Drop.MALFORMED, 1),
+        (record(b"nobody--", bytes(65 * 20), size=20), Drop.MALFORMED, 1),
+        (record(b"nobody--", bytes(50), size=51)[50:], Drop.MALFORMED, 1),
+        (bytes(30) + b"\x05", Drop.MALFORMED, 1),
+    ],
+)
+def test_records_that_go_nowhere(net, frame, reason, count):
+    hub, one, _ = net.relayed()
+    assert hub.take(one, in_a_record(one, frame)) == []
+    assert hub.fib.names[node_name(one.key)].stats.drops == {reason: count}
 
 
-def test_nothing_waits_for_the_hub(net):
-    _, one, _ = net.relayed()
-    one.hub.epoch = None
-    one.tun.inject(packets.udp("10.0.0.2", "10.0.0.1", 1, 2, b"x"))
-    assert one.pump() == []
-    assert not one.waiting
-    assert one.hub.stats.drops == {Drop.NO_SESSION: 1}
-
-
-@pytest.mark.parametrize(("size", "kept"), [(100, PACKETS), (BYTES // 2, 2), (BYTES, 1)])
-def test_a_peer_has_a_queue_of_so_much(size, kept):
-    waiting, peer = Waiting(), Peer(bytes(32))
-    for _ in range(PACKETS + 1):
-        waiting.put(peer, bytes(size), 0.0)
-    ((_, packets),) = waiting.release(lambda _: True)
-    assert len(packets) == kept
-    assert peer.stats.drops == {Drop.NO_SESSION: PACKETS + 1 - kept}
-
-
-def test_all_queues_together_are_bounded():
-    waiting, peers = Waiting(), [Peer(bytes((number,)) * 32) for number in range(64)]
-    for peer in peers:
-        waiting.put(peer, bytes(BYTES), 0.0)
-    kept = waiting.release(lambda _: True)
-    assert sum(len(packet) for _, packets in kept for packet in packets) == TOTAL_BYTES
-    assert sum(peer.stats.drops.get(Drop.NO_SESSION, 0) for peer in peers) == 64 - TOTAL_BYTES // BYTES
-    waiting.put(peers[-1], b"x", 0.0)
-    assert waiting
-
-
-def test_nobody_waits_for_ever():
-    waiting, peer = Waiting(), Peer(bytes(32))
-    assert waiting.next_timeout() is None
-    waiting.put(peer, b"first", 1.0)
-    waiting.put(peer, b"second", 2.0)
-    assert waiting.next_timeout() == 1.0 + PATIENCE
-    waiting.handle_timeout(1.0 + PATIENCE)
-    assert peer.stats.drops == {Drop.NO_SESSION: 1}
-    assert waiting.release(lambda _: True) == [(peer, [b"second"])]
-    waiting.handle_timeout(100.0)
-    assert peer.stats.drops == {Drop.NO_SESSION: 1}
+@SETTINGS
+@given(
+    sizes=st.lists(st.integers(1, 60), min_size=1, max_size=80), claimed=st.integers(0, 70),
+    ttl=st.sampled_from((0, 1, 2, 8)), clean=st.booleans(),
+)  # fmt: skip
+def test_any_record_is_counted_or_passed_on(net, sizes, claimed, ttl, clean):
+    hub, one, other = net.relayed()
+    if clean:
+        net.use_records(hub)
+    body = bytes(sum(sizes))
+    frame = record(node_name(other.key), body, size=claimed, ttl=ttl)
+    passed = hub.take(one, in_a_record(one, frame))
+    origin = hub.fib.names[node_name(one.key)]
+    assert bool(passed) != bool(origin.stats.drops)
+    if passed:
+        assert origin.stats.relayed_datagrams == -(-len(body) // claimed)
+        assert origin.stats.relayed_bytes == len(body)
+    other.take(hub, [datagram for _, datagram in passed])
+    assert other.tun.writes == []
+    if passed:
+        assert sum(other.stats.drops.values()) + len(other.control.datagrams) == -(-len(body) // claimed)

@@ -19,6 +19,7 @@ from ltunnel.keys.noise import HandshakeState, protocol_name
 from ltunnel.keys.psk import derive_keys, format_key
 from ltunnel.plugin import Answer, Behaviour, Candidate, CandidateKind, Carrier, Dependence
 from ltunnel.wire import messages
+from ltunnel.wire.echo import pack_echo, parse_echo
 from ltunnel.wire.frames import (
     Bye,
     ByeCode,
@@ -38,7 +39,7 @@ from ltunnel.wire.messages import PROLOGUE, Confirm, Cookie, Init, Resp, Time, c
 from ltunnel.wire.observe import Observe, Observed
 from ltunnel.wire.payloads import ConfirmPayload, InitPayload, RespPayload, stack_fingerprint
 from ltunnel.wire.punch import KindCode, Punch, PunchStage
-from ltunnel.wire.relay import TTL, RelayTrailer, node_name
+from ltunnel.wire.relay import SIZE, TTL, RelayTrailer, node_name
 from ltunnel.wire.types import FrameType, MessageType
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "wire-format.md"
@@ -135,6 +136,7 @@ def make_examples() -> dict[str, bytes]:
     data_header = bytes((MessageType.DATA,)) + RESP_INDEX.to_bytes(3, "big") + (5).to_bytes(8, "big")
     ping = FRAMES["ping"].pack() + bytes((FrameType.PING,))
     data = data_header + AESGCM(first_key).encrypt(data_header, ping, b"")
+    trailer = RelayTrailer(node_name(hub.public), node_name(node.public), TTL).pack()
     return examples | {
         "init": init,
         "resp": resp,
@@ -144,7 +146,9 @@ def make_examples() -> dict[str, bytes]:
         "init-mac2": mac.mac2(cookie, init[: messages.INIT_MAC2]),
         "time": Time(INIT_INDEX, salt, sealed_time).pack(),
         "data": data,
-        "relay": data + RelayTrailer(node_name(hub.public), node_name(node.public), TTL).pack(),
+        "echo": pack_echo(b"token123"),
+        "relay": data + trailer,
+        "relay-record": data + data + SIZE.pack(len(data)) + trailer,
         **{name: frame.pack() for name, frame in FRAMES.items()},
     }
 
@@ -236,6 +240,15 @@ def test_code_reads_payloads_of_the_document(name: str, document: dict[str, byte
     assert kind.parse(document[name]) == FRAMES[name]
     if hasattr(kind, "TYPE"):
         assert parse_frame(kind.TYPE, document[name]) == FRAMES[name]
+
+
+def test_code_reads_the_echo_of_the_document(document: dict[str, bytes]) -> None:
+    data = document["echo"]
+    assert parse_echo(data) == b"token123"
+    for other in (data[:-1], data + bytes(1), b"\x07" + data[1:], data[:-1] + b"\1", data[:1] + b"\1" + data[2:], b""):
+        assert parse_echo(other) is None
+    with pytest.raises(ValueError, match="7 bytes"):
+        pack_echo(bytes(7))
 
 
 def test_the_document_names_the_key_and_its_check() -> None:

@@ -62,7 +62,17 @@ class ClosePort(NamedTuple):
     transport: int
 
 
-Call = Dial | HangUp | OpenPorts | ClosePort
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """An order to the owner: send a datagram that passes only so many routers and does not arrive."""
+
+    transport: int
+    address: Address
+    datagram: bytes
+    hops: int
+
+
+Call = Dial | HangUp | OpenPorts | ClosePort | Hint
 
 
 class ProbeSent(NamedTuple):

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from ltunnel.control.allowance import Allowance
-from ltunnel.control.candidates import Dial
+from ltunnel.control.candidates import Dial, Hint
 from ltunnel.control.context import Context
 from ltunnel.control.flows import endpoint_of
 from ltunnel.control.fresh_ports import FreshPort, FreshPorts
@@ -287,7 +287,11 @@ class Discovery:
             return
 
         def send(transport: int) -> None:
-            self._ways.probe(session, transport, probe.to, path_class, now)
+            if probe.hops:
+                token = self._ctx.random(TOKEN_SIZE)
+                self._ctx.calls.append(Hint(transport, probe.to, pack_echo(token), probe.hops))
+            else:
+                self._ways.probe(session, transport, probe.to, path_class, now)
 
         self._from_port(probe.carrier, probe.peer, probe.port, send, now)
 

@@ -127,7 +127,8 @@ class Probing:
 
     def _missed(self, table: WayTable, way: Way, now: float) -> None:
         way.misses += 1
-        way.measure.missed()
+        if way.state is not WayState.DEAD:
+            way.measure.missed()
         old = way.misses >= OVERDUE and now - way.last_pong >= TRUST and way.state is not WayState.PROBING
         if way is not table.relay and (old or way.misses >= SILENT):
             way.move(WayStep.SILENT)

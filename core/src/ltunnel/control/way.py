@@ -60,13 +60,11 @@ TRANSITIONS: Mapping[WayState, Mapping[WayStep, WayState]] = {
         _T.OVERDUE: _S.SUSPECT,
         _T.SILENT: _S.DEAD,
         _T.LOST: _S.DEAD,
-        _T.RESTORED: _S.VALID,
     },
     _S.SUSPECT: {
         _T.PONG: _S.VALID,
         _T.SILENT: _S.DEAD,
         _T.LOST: _S.DEAD,
-        _T.RESTORED: _S.VALID,
     },
     _S.DEAD: {
         _T.PONG: _S.VALID,

@@ -19,6 +19,7 @@ from ltunnel.control.candidates import HangUp
 from ltunnel.control.choosing import Choosing
 from ltunnel.control.context import Context
 from ltunnel.control.flows import address_of
+from ltunnel.control.measure import Measure
 from ltunnel.control.path_mtu import PathMtu
 from ltunnel.control.probing import KEPT, Probing
 from ltunnel.control.session import Session
@@ -306,7 +307,10 @@ class Ways:
     def _relay(self, table: WayTable) -> None:
         """Let the path through the hub be as the hub's session is."""
         way = table.relay
-        way.move(WayStep.RESTORED if self._hub.in_use else WayStep.LOST)
+        if not self._hub.in_use:
+            way.move(WayStep.LOST)
+        elif way.move(WayStep.RESTORED):
+            way.measure = Measure()
         mtu = self._relay_mtu(table.peer)
         if way.mtu.ceiling != mtu:
             way.mtu = PathMtu(mtu, assumed=True)

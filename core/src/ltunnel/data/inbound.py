@@ -25,7 +25,7 @@ from ltunnel.data.grid import Arena, GridCache, Nonces, ReceiveGrid
 from ltunnel.data.listener import Listener
 from ltunnel.data.record_opener import RecordOpener
 from ltunnel.data.records import NEXT_PART
-from ltunnel.data.relay import Relays
+from ltunnel.data.relay_frames import Relays
 from ltunnel.data.reports import Reporter
 from ltunnel.data.segments import Trailer, read_trailer
 from ltunnel.errors import WireError
@@ -73,6 +73,8 @@ class Inbound:
         self._plain = delivery.arena
         self._nonces, self._expected = Nonces(), Nonces()
         self.records = records or RecordOpener(control.sessions, delivery, stats, self._accept)
+        if relays is not None:
+            self.records.relays = relays
         self._grids = GridCache(lambda start, stride, size: ReceiveGrid(self.rx, start, stride, size), limit=32)
 
     def drain(self, index: int, port: Port, now: float) -> bool:

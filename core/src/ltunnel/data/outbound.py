@@ -22,14 +22,12 @@ from ltunnel.constants import (
     HEADROOM,
     MAX_DATAGRAM,
     MAX_ROWS,
-    REJECT_AFTER_PACKETS,
-    TAG,
 )
 from ltunnel.data.fec.sender import ShardSender
 from ltunnel.data.grid import Arena, GridCache, Nonces, RowGrid
 from ltunnel.data.inet import SYN, TCP, clamp_mss
 from ltunnel.data.local import Local, destination
-from ltunnel.data.records import PartGrid, RecordSealer, part_size
+from ltunnel.data.records import RecordSealer
 from ltunnel.data.refuse import Refusals
 from ltunnel.data.sending import send_sealed, usable_epoch
 from ltunnel.data.staging import CAPACITY, Staging, bundled
@@ -86,7 +84,6 @@ class Outbound:
         self._out = Arena(HEADROOM + MAX_DATAGRAM + 64)
         self._nonces = Nonces()
         self._grids = GridCache(lambda *geometry: RowGrid(self._out, *geometry), limit=16)
-        self._parts = GridCache(lambda *geometry: PartGrid(self._out, *geometry), limit=16)
         self._records = RecordSealer(self._out)
         self._shards = shards
         if shards is not None:
@@ -361,13 +358,11 @@ class Outbound:
     def _send_record(self, arena: Arena, start: int, end: int, epoch: Epoch, peer: Peer, now: float) -> bool:
         """Seal the frame at ``start:end`` as one record and send its parts. False when it needs too many of them."""
         assert peer.path is not None  # noqa: S101  # usable_epoch has looked
-        length = end - start + TAG
-        size = part_size(length, peer.mtu + BUNDLE_ENTRY + DATA_OVERHEAD - DATA_HEADER)
-        grid = self._parts.get(size, self._transports[peer.path.transport].prefix)
-        if length > grid.limit * size or epoch.counter + grid.limit > REJECT_AFTER_PACKETS:
+        prefix = self._transports[peer.path.transport].prefix
+        sealed = self._records.seal_for(peer, epoch, arena.view[start:end], prefix)
+        if sealed is None:
             return False
-        stop = self._records.seal(epoch, arena.view[start:end], grid, size)
-        self._send(peer, stop, grid.slot if length > size else stop - HEADROOM, now)
+        self._send(peer, *sealed, now)
         return True
 
     # ---------------------------------------------------------------- common

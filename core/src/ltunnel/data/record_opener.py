@@ -8,6 +8,7 @@ from ltunnel.constants import DATA_HEADER, MAX_ROWS, REJECT_AFTER_PACKETS, TAG
 from ltunnel.data.batch import Batch
 from ltunnel.data.deliver import Delivery
 from ltunnel.data.records import LONGEST, Assembly, Record
+from ltunnel.data.relay_frames import Relays
 from ltunnel.plugin import Flow
 from ltunnel.session import Drop, Epoch, Stats
 from ltunnel.wire.types import FrameType
@@ -24,6 +25,7 @@ class RecordOpener:
         self._delivery = delivery
         self._stats = stats
         self._accept = accept
+        self.relays: Relays | None = None
         self.assembly = Assembly()
 
     def take(self, batch: Batch, begin: int, end: int, word: int, header: int, now: float) -> None:
@@ -82,5 +84,7 @@ class RecordOpener:
             self._delivery.super_packet(epoch.peer, length, now)
         elif frame == FrameType.BUNDLE:
             self._delivery.bundles(epoch.peer, length, 1, now)
+        elif frame == FrameType.RELAY and self.relays is not None and self.relays.takes(epoch.peer):
+            self.relays.take_record(epoch, plain, length, now)
         else:
             epoch.peer.stats.drop(Drop.UNKNOWN_TYPE)

@@ -12,10 +12,19 @@ from __future__ import annotations
 
 from struct import Struct
 
-from ltunnel.constants import DATA_HEADER, HEADROOM, MAX_DATAGRAM, MAX_ROWS, TAG
-from ltunnel.data.grid import Arena, Bytes2D, Nonces
+from ltunnel.constants import (
+    BUNDLE_ENTRY,
+    DATA_HEADER,
+    DATA_OVERHEAD,
+    HEADROOM,
+    MAX_DATAGRAM,
+    MAX_ROWS,
+    REJECT_AFTER_PACKETS,
+    TAG,
+)
+from ltunnel.data.grid import Arena, Bytes2D, GridCache, Nonces
 from ltunnel.plugin import Buffer
-from ltunnel.session import Epoch
+from ltunnel.session import Epoch, Peer
 from ltunnel.wire.types import MessageType
 
 HEADER = Struct(">IBBHI")
@@ -51,12 +60,26 @@ def part_size(length: int, largest: int) -> int:
 class RecordSealer:
     """Seals a plaintext whole and lays its parts out in the out arena."""
 
-    __slots__ = ("_ciphertext", "_nonces", "_out")
+    __slots__ = ("_ciphertext", "_grids", "_nonces", "_out")
 
     def __init__(self, out: Arena) -> None:
         self._out = out
+        self._grids = GridCache(lambda *geometry: PartGrid(out, *geometry), limit=16)
         self._ciphertext = Arena(LONGEST + TAG)
         self._nonces = Nonces()
+
+    def seal_for(self, peer: Peer, epoch: Epoch, plain: Buffer, prefix: int) -> tuple[int, int] | None:
+        """Seal `plain` in parts that the path to a peer carries: (end of the last slot, size of a slot).
+
+        None when it needs too many of them.
+        """
+        length = len(plain) + TAG
+        size = part_size(length, peer.mtu + BUNDLE_ENTRY + DATA_OVERHEAD - DATA_HEADER)
+        grid = self._grids.get(size, prefix)
+        if length > grid.limit * size or epoch.counter + grid.limit > REJECT_AFTER_PACKETS:
+            return None
+        stop = self.seal(epoch, plain, grid, size)
+        return stop, grid.slot if length > size else stop - HEADROOM
 
     def seal(self, epoch: Epoch, plain: Buffer, grid: PartGrid, size: int) -> int:
         """Seal `plain` for an epoch in parts of `size`, at most ``grid.limit``; return where the last slot ends."""

@@ -10,7 +10,7 @@ from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 from ltunnel.constants import HEADROOM
-from ltunnel.control.candidates import Call, ClosePort, Dial, HangUp, OpenPorts
+from ltunnel.control.candidates import Call, ClosePort, Dial, HangUp, Hint, OpenPorts
 from ltunnel.control.directory import Binding
 from ltunnel.control.discovery import Discovering
 from ltunnel.control.engine import Control
@@ -24,7 +24,8 @@ from ltunnel.data.inbound import Inbound
 from ltunnel.data.local import Local
 from ltunnel.data.outbound import Outbound
 from ltunnel.data.refuse import Refusals
-from ltunnel.data.relay import RelayForwarder, RelayReceiver, RelayTransport
+from ltunnel.data.relay import RelayReceiver, RelayTransport
+from ltunnel.data.relay_hub import RelayForwarder
 from ltunnel.data.reports import LEAST, Reporter
 from ltunnel.data.sending import usable_epoch
 from ltunnel.data.virtio import TunPort
@@ -34,7 +35,7 @@ from ltunnel.node.fec import REPORT_AT, NodeFec
 from ltunnel.node.nat import nat
 from ltunnel.node.ports import NodePorts, OpenOrder, PortOrder
 from ltunnel.node.status import status
-from ltunnel.plugin import Address, Carrier, Flow, LocalAddress, Port, RoutingPolicy, Transport
+from ltunnel.plugin import Address, Carrier, Flow, HopLimit, LocalAddress, Port, RoutingPolicy, Transport
 from ltunnel.session.peer import Network
 from ltunnel.wire.relay import node_name
 
@@ -259,6 +260,20 @@ class Node:
                     self.control.ports_opened(call.owner, (), now)
             case ClosePort():
                 self._ports.close(call)
+            case Hint():
+                self._hint(call, now)
+
+    def _hint(self, hint: Hint, now: float) -> None:
+        """Send a datagram that ends on its way, if the port can limit that; else none."""
+        transport = self._transports[hint.transport]
+        ports = [port for port in transport.ports if isinstance(port, HopLimit)]
+        if not ports:
+            return
+        for port in ports:
+            port.limit_hops(hint.hops)
+        self._send(transport, transport.connect(hint.address, now), hint.datagram, now)
+        for port in ports:
+            port.limit_hops(0)
 
     def _send(self, transport: Transport, flow: Flow, datagram: bytes, now: float) -> bool:
         arena = self._message

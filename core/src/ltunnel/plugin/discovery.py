@@ -196,6 +196,9 @@ class Probe:
     carrier: Carrier = Carrier.UDP
     port: int = 0
     """Number of the local port to send from: 0 the shared one, else a fresh one of this peer, opened if need be."""
+    hops: int = 0
+    """0 for a probe. Else it is not one, but a datagram that passes so many routers and no more: it opens the own NAT
+    for answers from there, and does not arrive."""
 
 
 Action = Query | Request | Prepared | Probe

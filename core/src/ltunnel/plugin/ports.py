@@ -7,7 +7,7 @@ takes their place. So a plugin never opens a socket, and the same code runs in a
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 Buffer = memoryview
 """A view of a preallocated bytearray, format ``B``, one-dimensional."""
@@ -82,6 +82,15 @@ class Route(NamedTuple):
     mtu: int
     seen_as: bytes
     """Packed address with which they leave this machine: where its own kernel translates, another than `source`."""
+
+
+@runtime_checkable
+class HopLimit(Protocol):
+    """What UDP ports can do besides; the core uses it, and no transport needs to."""
+
+    def limit_hops(self, hops: int) -> None:
+        """Let what is sent from now on pass so many routers at most; 0: as many as usual."""
+        ...
 
 
 class RawPort(Port, Protocol):

@@ -77,15 +77,12 @@ class PortMapping:
         """Map or renew; return in how many seconds to do so again."""
         try:
             found = self._mapper.map(carrier, port, LIFETIME)
+            address, lifetime, protocol = (None, 0.0, "") if found is None else found
         except Exception as error:  # noqa: BLE001 - a plugin's code
             self._put(Mapped(carrier, None, 0.0, "", f"{type(error).__name__}: {error}"))
             return AGAIN
-        if found is None:
-            self._put(Mapped(carrier, None, 0.0, ""))
-            return AGAIN
-        address, lifetime, protocol = found
         self._put(Mapped(carrier, address, lifetime, protocol))
-        return max(SHORTEST, lifetime / 2)
+        return AGAIN if address is None else max(SHORTEST, lifetime / 2)
 
     def _put(self, found: Mapped) -> None:
         self._found.append(found)

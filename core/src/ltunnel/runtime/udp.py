@@ -89,6 +89,15 @@ class UdpPort:
             return self._refused(error, buf, start, end, seg, to)
         return True
 
+    def limit_hops(self, hops: int) -> None:
+        """Let what is sent from now on pass so many routers at most; 0: as many as usual."""
+        value = hops or -1  # ip(7), ipv6(7): the default
+        with contextlib.suppress(OSError):
+            self._socket.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, value)
+        if self._socket.family == socket.AF_INET6:
+            with contextlib.suppress(OSError):
+                self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, value)
+
     def recv(self, buf: Buffer, pos: int) -> tuple[int, int, int, Endpoint]:
         """Receive what the kernel coalesced of one sender; see `ltunnel.plugin.Port`."""
         try:

@@ -12,14 +12,14 @@ from ltunnel.testing.datagrams import Fate, Packet, TraceEntry
 from ltunnel.testing.host import Host
 from ltunnel.testing.links import GilbertElliott, Link, Quality
 from ltunnel.testing.nat import Dependence, Firewall, Nat, PortChoice
-from ltunnel.testing.network import Network, Router
+from ltunnel.testing.network import Gate, Network, Router
 from ltunnel.testing.nodes import PortSettings, SimNode
 from ltunnel.testing.ports import SimUdpPort
 from ltunnel.testing.raw import SimRawPort
 from ltunnel.testing.script import Script
 from ltunnel.testing.segments import Segment
 from ltunnel.testing.stream import SimStreamPort
-from ltunnel.testing.traffic import Pings, Transfer
+from ltunnel.testing.traffic import Pings, Stream, Transfer
 from ltunnel.testing.tun import SimTun
 from ltunnel.testing.world import World
 
@@ -28,6 +28,7 @@ __all__ = [
     "FakeClock",
     "Fate",
     "Firewall",
+    "Gate",
     "GilbertElliott",
     "Host",
     "Link",
@@ -46,6 +47,7 @@ __all__ = [
     "SimStreamPort",
     "SimTun",
     "SimUdpPort",
+    "Stream",
     "StrictFirewall",
     "TraceEntry",
     "Transfer",

@@ -45,6 +45,7 @@ class Fate(Enum):
     NO_PORTS = "no free port"
     PORT_CLOSED = "port closed"
     BUFFER_FULL = "receive buffer full"
+    EXPIRED = "no hops left"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,8 @@ class Packet:
     destination: SimEndpoint
     payload: bytes
     protocol: int = UDP
+    hops: int = 0
+    """Routers that it may still pass, 0 for as many as there are."""
 
     @property
     def size(self) -> int:

@@ -105,7 +105,7 @@ class Host(Device):
         self._bound = {key: owner for key, owner in self._bound.items() if owner is not receiver}
 
     def send(self, source: tuple[str | None, int], destination: SimEndpoint, payload: bytes,
-             protocol: int = UDP, *, kind: type[Packet] = Packet) -> bool:  # fmt: skip
+             protocol: int = UDP, *, kind: type[Packet] = Packet, hops: int = 0) -> bool:  # fmt: skip
         """Send a packet. A source address of None is chosen here. False when there is no way out.
 
         `kind` is the class of the packet, for those whose payload has a known layout.
@@ -114,7 +114,7 @@ class Host(Device):
         own = source[0] if source[0] is not None else self.source_for(target[0])
         if own is None:
             return False
-        packet = kind((own, source[1]), target, payload, protocol)
+        packet = kind((own, source[1]), target, payload, protocol, hops)
         if target[0] in self.addresses:
             self.network.at(self.network.clock.now, lambda: self._deliver(packet))
             return True

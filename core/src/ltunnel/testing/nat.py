@@ -128,6 +128,8 @@ class Nat(Router):
             self._hairpin(packet)
         elif host in self._below:
             self.forward(packet, link)  # between two inside hosts; the NAT is their switch
+        elif packet.hops == 1:  # looked at before it is translated
+            self.drop(packet, Fate.EXPIRED)
         else:
             translated = self._outward(packet)
             if translated is not None:

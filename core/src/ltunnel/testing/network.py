@@ -19,6 +19,7 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import count
 from random import Random
 
@@ -109,6 +110,11 @@ class Device:
     def forward(self, packet: Packet, came_from: Link | None) -> None:
         """Pass a packet on, down if its destination is below, else up; never back where it came from."""
         link = self._below.get(packet.destination[0], self.uplink)
+        if packet.hops:
+            if packet.hops == 1:
+                self.drop(packet, Fate.EXPIRED)
+                return
+            packet = replace(packet, hops=packet.hops - 1)
         if link is None or link is came_from:
             self.drop(packet, Fate.NO_ROUTE)
         else:
@@ -139,3 +145,23 @@ class Router(Device):
     def receive(self, packet: Packet, link: Link) -> None:
         """Forward."""
         self.forward(packet, link)
+
+
+class Gate(Router):
+    """A router that drops what some addresses send each other, and what is too large."""
+
+    def __init__(self, network: Network, name: str) -> None:
+        super().__init__(network, name)
+        self.shut: set[tuple[str, str]] = set()
+        """(from, to), addresses between which nothing passes."""
+        self.largest = 65_535
+        """The largest IP packet that passes, but for those from and to `spared`; larger ones are dropped silently."""
+        self.spared: str | None = None
+
+    def receive(self, packet: Packet, link: Link) -> None:
+        """Forward, or drop."""
+        ends = packet.source[0], packet.destination[0]
+        if ends in self.shut or (packet.size > self.largest and self.spared not in ends):
+            self.drop(packet, Fate.FILTERED)
+        else:
+            super().receive(packet, link)

@@ -32,6 +32,7 @@ class SimUdpPort(Inbox):
         """Datagrams that left."""
         self.refused = 0
         """Datagrams for which there was no way out."""
+        self._hops = 0
         self._version = version_of(spec.host)
         self._dual = spec.dual_stack and self._version == 6
         address = canonical(spec.host)
@@ -55,12 +56,16 @@ class SimUdpPort(Inbox):
         complete = True
         for at in range(start, max(end, start + 1), max(seg, 1)):
             payload = bytes(buf[at : min(at + seg, end)])
-            if self.host.send((self._source, self._number), destination, payload):
+            if self.host.send((self._source, self._number), destination, payload, hops=self._hops):
                 self.sent += 1
             else:
                 self.refused += 1
                 complete = False
         return complete
+
+    def limit_hops(self, hops: int) -> None:
+        """Let what is sent from now on pass so many routers at most; 0: as many as usual."""
+        self._hops = hops
 
     def recv(self, buf: Buffer, pos: int) -> tuple[int, int, int, Endpoint]:
         """Receive into ``buf[pos:]``: (start, end, seg, from)."""

@@ -1,4 +1,4 @@
-"""Traffic inside the tunnel: streams of pings, and transfers whose every byte is checked."""
+"""Traffic inside the tunnel: pings, and transfers whose every byte is checked, with and without retransmission."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ltunnel.testing import packets
 from ltunnel.testing.packets import ACK, FIN, PSH, TCP, UDP, Parsed, parse
+from ltunnel.testing.tcp import SimTcp, State
 
 if TYPE_CHECKING:
     from ltunnel.testing.nodes import SimNode
@@ -138,3 +139,60 @@ class Transfer:
         assert payload == self.datagrams.get(index), f"a datagram that was not sent: {payload[:20].hex()}"
         self.repeats += self.received[index]
         self.received[index] = 1
+
+
+class Stream:
+    """A TCP connection inside the tunnel, from one node to another, and the longest time that it stood still.
+
+    `rate` (bytes per second) is sent as long as the connection takes it. Each byte is looked at when it is read.
+    """
+
+    _INTERVAL = 0.02
+    _PORT = 5000
+
+    def __init__(self, world: World, source: SimNode, destination: SimNode, *, rate: int = 60_000) -> None:
+        self.read = 0
+        """Bytes that have arrived."""
+        self.longest = 0.0
+        """Seconds."""
+        self._world = world
+        self._source, self._destination = source, destination
+        self._ends = {source: self._end(source, destination), destination: self._end(destination, source)}
+        self._seen = {source: len(source.tun.packets), destination: len(destination.tun.packets)}
+        self._portion = round(rate * self._INTERVAL)
+        self._sent = 0
+        self._moved = world.now
+        self._ends[source].connect()
+        self._turn()
+
+    def _end(self, here: SimNode, there: SimNode) -> SimTcp:
+        def transmit(payload: bytes) -> bool:
+            here.tun.inject(packets.tcp(here.inner(), there.inner(), self._PORT, self._PORT, payload))
+            return True
+
+        return SimTcp(self._world.network, transmit, lambda: None, mss=1200, buffer=200_000)
+
+    def _turn(self) -> None:
+        """Give each end what came for it, the source something to send, and look at what has arrived."""
+        for machine, end in self._ends.items():
+            fresh = machine.tun.packets[self._seen[machine] :]
+            self._seen[machine] = len(machine.tun.packets)
+            for parsed in map(parse, fresh):
+                if parsed.protocol == TCP and parsed.dport == self._PORT:
+                    if machine is self._destination and end.state is State.CONNECTING:
+                        end.accept()
+                    end.receive(parsed.payload)
+        if self._ends[self._source].unsent < 2 * self._portion:
+            self._ends[self._source].send(_pattern(self._sent, self._portion))
+            self._sent += self._portion
+        data = self._ends[self._destination].read(1 << 20)
+        assert data == _pattern(self.read, len(data)), f"not what was sent, {self.read} bytes into the stream"
+        if data:
+            now = self._world.now
+            self.longest, self._moved = max(self.longest, now - self._moved), now
+            self.read += len(data)
+        self._world.network.at(self._world.now + self._INTERVAL, self._turn)
+
+
+def _pattern(start: int, length: int) -> bytes:
+    return bytes(i % 251 for i in range(start, start + length))

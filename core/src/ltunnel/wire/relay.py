@@ -3,6 +3,7 @@
 ::
 
     datagram n | destination 8 | source 8 | ttl 1 | type 1 = 0x05
+    datagrams of one size, the last may be shorter | size 2 | destination 8 | source 8 | ttl 1 | type 1     in a record
 
 A node is named by the start of SHA-256 of its static key. The relay writes the sender's true name into `source` and
 lowers `ttl`; what the sender wrote into `source` means nothing.
@@ -23,6 +24,7 @@ NAME_SIZE = 8
 TTL = 8
 """What a sender puts into `ttl`."""
 
+SIZE = Struct(">H")
 TRAILER = Struct("8s8sBB")
 assert TRAILER.size == RELAY_TRAILER  # noqa: S101 (layouts that must agree)
 

@@ -69,6 +69,8 @@ class Round:
         if not named:
             self.guessed += 1
             return
+        if probe.hops:
+            return
         key = (probe.to, probe.carrier, 0 if self.opened else probe.port)
         pair = self.pairs.setdefault(key, Pair(probe.to, probe.carrier, key[2]))
         pair.sent += 1

@@ -14,8 +14,9 @@ hopeless   one side takes random ports, the other does not keep     each candida
 With 256 of some 64,500 ports open, 1024 guesses hit one with a probability of 98 %. The ports are opened when the
 guesses have been made: a Linux router that accepts packets for itself would not let its side answer otherwise.
 
-Rounds above 0 use a fresh port, and one side begins a little later, for the same reason: such a router remembers the
-far side's packet if that comes first, and then gives the near side's another port.
+Such a router remembers the far side's packet if that comes first, and then gives the near side's another port. So
+rounds above 0 use a fresh port, begin with datagrams that open the own NAT and end on their way (hints), and then one
+side begins a little later than the other.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ FEW = (0.0, 0.2, 0.7)
 STEP = 0.004
 """Seconds between two probes that fall due together."""
 LAG = 0.25
-"""Seconds by which the second side waits for the first."""
+"""Seconds by which the second side waits for the first, and the first for its hints to take effect."""
+HOPS = (2, 3)
+"""Routers that hints pass: the own one, or two, as behind a carrier's NAT; in turn."""
 GRACE = 0.4
 """Seconds for the last answer, before the next round begins; later ones count, too."""
 OPENING = 0.004
@@ -107,6 +110,13 @@ def plain(peer: bytes, candidates: Sequence[Candidate], *, times: Sequence[float
             at = start + time + STEP * place + (0.0 if lan else lag)
             number = 0 if lan or candidate.carrier is not Carrier.UDP else port
             yield Timed(at, Probe(peer=peer, to=candidate.address, carrier=candidate.carrier, port=number))
+
+
+def hints(peer: bytes, candidates: Sequence[Candidate], *, start: float, port: int, hops: int) -> Iterator[Timed]:
+    """Send something towards each candidate outside that ends on its way: behind our NAT, before the peer's."""
+    for place, candidate in enumerate(candidates):
+        if not candidate.network and candidate.carrier is Carrier.UDP:
+            yield Timed(start + STEP * place, Probe(peer=peer, to=candidate.address, port=port, hops=hops))
 
 
 def opening(peer: bytes, candidate: Candidate, *, start: float, ports: Sequence[int]) -> Iterator[Timed]:

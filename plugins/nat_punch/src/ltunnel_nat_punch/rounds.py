@@ -24,7 +24,7 @@ def start(campaign: Campaign, signal: Signal, known: Knowledge, options: PunchOp
     birthday = options.birthday and goal is not None and enough
     method = plan.choose(own, theirs, birthday=birthday)
     begin = now + max(0.0, signal.delay)
-    lag = plan.LAG if signal.round and not signal.first else 0.0
+    lag = plan.LAG * (1 if signal.first else 2) if signal.round else 0.0
     times = plan.FEW if method is Method.HOPELESS else plan.PLAIN
     port = campaign.port
     round_ = Round(signal.round, now, method, signal.first)
@@ -43,6 +43,9 @@ def start(campaign: Campaign, signal: Signal, known: Knowledge, options: PunchOp
         )  # fmt: skip
     if method in (Method.OPEN, Method.GUESS):
         end = begin + options.guesses / options.rate + plan.LAG + plan.OPENING * options.ports
+    if signal.round and method is Method.PLAIN:
+        hops = plan.HOPS[(signal.round - 1) % len(plan.HOPS)]
+        timed += plan.hints(signal.peer, named, start=begin, port=port, hops=hops)
     timed += plan.plain(signal.peer, named, times=times, start=begin, lag=lag, port=port)
     timed.sort(key=lambda timed: timed.at)
     campaign.history.append(round_)

@@ -1,0 +1,85 @@
+"""The hub's part of the relay: datagrams that are for another node go on to it; see `ltunnel.data.relay`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ltunnel.constants import RELAY_TRAILER
+from ltunnel.data.batch import Batch
+from ltunnel.data.grid import Arena
+from ltunnel.data.relay_frames import RelaySealer, open_relays, read_record, runs, write_trailers
+from ltunnel.data.sending import usable_epoch
+from ltunnel.plugin import Buffer, Transport
+from ltunnel.session import Drop, Epoch, Peer
+from ltunnel.wire.relay import TRAILER, node_name
+from ltunnel.wire.types import FrameType
+
+
+class RelayForwarder:
+    """On a hub: sends what is for another node on to it."""
+
+    def __init__(self, names: Mapping[bytes, Peer], transports: Sequence[Transport], *, isolated: bool) -> None:
+        self._names = names
+        self._isolated = isolated
+        self._sealer = RelaySealer(transports)
+
+    def takes(self, peer: Peer) -> bool:  # noqa: ARG002
+        """Every node may."""
+        return True
+
+    def open(self, batch: Batch, at: int, end: int, epoch: Epoch, first: Buffer) -> tuple[int, int]:
+        """See `Relays.open`."""
+        return open_relays(self._sealer.arena, batch, at, end, epoch, first)
+
+    def take(self, epoch: Epoch, count: int, length: int, now: float, rest: int) -> None:
+        """Send frames on, or count why not."""
+        origin, sealer = epoch.peer, self._sealer
+        for first, stop, last, trailer in runs(sealer.arena, origin.stats, count, length, rest):
+            frames = stop - first + (last > 0)
+            target, signed = self._address(origin, trailer, frames, now)
+            if target is not None:
+                write_trailers(sealer.arena, first, stop, length, last, signed)
+                if sealer.send(target, first, stop, length, last, now):
+                    _count(origin, frames, (stop - first) * length + last - frames * RELAY_TRAILER)
+
+    def take_record(self, epoch: Epoch, arena: Arena, length: int, now: float) -> None:
+        """Send the datagrams of a record on, as a record if that path, too, is clean."""
+        origin, sealer = epoch.peer, self._sealer
+        found = read_record(arena, origin.stats, length)
+        if found is None:
+            return
+        size, full, rest, trailer = found
+        frames = full + (rest > 0)
+        target, signed = self._address(origin, trailer, frames, now)
+        if target is None:
+            return
+        arena.data[length - RELAY_TRAILER : length] = signed
+        sent = sealer.record(target, arena, length, now)
+        if sent is None:
+            end = full * size
+            rows = arena.array[:end].reshape(full, size)
+            sent = sealer.relay(target, rows, arena.view[end : end + rest], signed, now)
+        if sent:
+            _count(origin, frames, full * size + rest)
+
+    def _address(self, origin: Peer, trailer: bytes, frames: int, now: float) -> tuple[Peer | None, bytes]:
+        """Find out where frames go, and with what trailer; nowhere is counted."""
+        destination, _, ttl, _ = TRAILER.unpack(trailer)
+        target = self._names.get(destination)
+        if target is None or target is origin:
+            reason = Drop.NO_ROUTE
+        elif self._isolated:
+            reason = Drop.ISOLATED
+        elif ttl < 2:
+            reason = Drop.HOPS
+        elif usable_epoch(target, frames, now) is None:
+            reason = Drop.NO_SESSION
+        else:
+            return target, TRAILER.pack(destination, node_name(origin.key), ttl - 1, FrameType.RELAY)
+        origin.stats.drop(reason, frames)
+        return None, trailer
+
+
+def _count(origin: Peer, datagrams: int, size: int) -> None:
+    origin.stats.relayed_datagrams += datagrams
+    origin.stats.relayed_bytes += size
