@@ -184,17 +184,22 @@ class Inbound:
                 step = NEXT_PART if i < count and headers[i][0] >> 24 == MessageType.RECORD else 1
 
     def _one(self, index: int, flow: Flow, start: int, size: int, word: int, counter: int, now: float) -> bool:
-        """Take the shortest way with a bundle that came alone, what a ping is. False: it needs the long way."""
+        """Take the shortest way with what came alone, as a ping does. False: it needs the long way."""
         epoch = self._sessions.get(word & 0xFFFFFF)
         if epoch is None or counter >= REJECT_AFTER_PACKETS or not epoch.usable(now) or not epoch.window.fresh(counter):
             return False
         view, middle, length = self.rx.view, start + DATA_HEADER, size - DATA_OVERHEAD
         plain = self._plain
         opened = epoch.opener.open((view[start:middle],), (view[middle : start + size],), (plain.view[:length],))
-        if not opened or plain.data[length - 1] != FrameType.BUNDLE:
+        frame = plain.data[length - 1] if opened else FrameType.PADDING
+        if frame == FrameType.BUNDLE:
+            self._accept(index, flow, epoch, counter, 1, size, now)
+            self._delivery.bundles(epoch.peer, length, 1, now)
+        elif frame == FrameType.RELAY and self._relays is not None and self._relays.takes(epoch.peer):
+            self._accept(index, flow, epoch, counter, 1, size, now)
+            self._relays.take_one(epoch, plain.view[:length], now)
+        else:
             return False
-        self._accept(index, flow, epoch, counter, 1, size, now)
-        self._delivery.bundles(epoch.peer, length, 1, now)
         return True
 
     def _odd_sizes(
