@@ -16,7 +16,7 @@ PORT = 5201
 
 INSIDE = {
     name: (sys.executable, str(Path(__file__).parent / "inside" / f"{name}.py"))
-    for name in ("bulk", "capture", "flood", "line", "spoof", "strangers")
+    for name in ("bulk", "capture", "flood", "gateway", "line", "spoof", "strangers")
 }
 """Command lines of the programs in `lab.inside`."""
 

@@ -130,7 +130,7 @@ def test_replayed_from_elsewhere(make_world: MakeWorld):
     assert endpoint(hub) == before
     assert hub.drops()["replayed"] >= 50
     assert not stranger.links[0].down.sent, "a stranger was answered"
-    assert hub.link.up.sent - sent <= 3
+    assert hub.link.up.sent - sent <= 8, "but for PINGs, and rounds for the MTU"
     assert world.ping(node, hub) is not None
 
 

@@ -42,6 +42,7 @@ STACKED = 66_000
 _HEADER = Struct(">IQ")
 _LOWEST_CONTROL_FRAME = FrameType.PING
 _BUNDLE = int(FrameType.BUNDLE)
+_RELAY = int(FrameType.RELAY)
 
 
 class Inbound:
@@ -185,7 +186,7 @@ class Inbound:
                 step = NEXT_PART if i < count and headers[i][0] >> 24 == MessageType.RECORD else 1
 
     def _one(self, index: int, flow: Flow, start: int, size: int, word: int, counter: int, now: float) -> bool:
-        """Take the shortest way with a bundle or shard that came alone, as pings do. False: it needs the long way."""
+        """Take the shortest way with what came alone, as a ping does. False: it needs the long way."""
         epoch = self._sessions.get(word & 0xFFFFFF)
         if epoch is None or counter >= REJECT_AFTER_PACKETS or not epoch.usable(now) or not epoch.window.fresh(counter):
             return False
@@ -199,6 +200,9 @@ class Inbound:
         elif kind in SHARDS and self._shards is not None:
             self._accept(index, flow, epoch, counter, 1, size, now)
             self._shards.take_one(epoch, length, now)
+        elif kind == _RELAY and self._relays is not None and self._relays.takes(epoch.peer):
+            self._accept(index, flow, epoch, counter, 1, size, now)
+            self._relays.take_one(epoch, plain.view[:length], now)
         else:
             return False
         return True

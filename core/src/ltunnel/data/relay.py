@@ -47,11 +47,13 @@ class RelayTransport:
         hub = self._hub()
         if hub is None or len(flow) != NAME_SIZE:
             return False
+        trailer, prefix = self._trailers.get(flow) or self._trailer(flow), self.prefix
+        if end - start <= seg:
+            return self._sealer.relay_one(hub, buf[start + prefix : end], trailer, now)
         full, rest = divmod(end - start, seg)
-        prefix = self.prefix
         rows = np.frombuffer(buf, np.uint8, full * seg, start).reshape(full, seg)[:, prefix:]
         last = buf[end - rest + prefix : end] if rest else buf[:0]
-        return self._sealer.relay(hub, rows, last, self._trailers.get(flow) or self._trailer(flow), now)
+        return self._sealer.relay(hub, rows, last, trailer, now)
 
     def receive(self, port: Port, buf: Buffer, pos: int, now: float) -> tuple[bytes, int, int, int]:  # noqa: ARG002
         """Raise `BlockingIOError`: what arrives by the relay comes with the hub's datagrams (`RelayReceiver`)."""
@@ -118,6 +120,11 @@ class RelayReceiver:
                 self._index, source, first * length, size - RELAY_TRAILER, size, full,
                 max(0, last - RELAY_TRAILER) if stop > first else 0, now,
             )  # fmt: skip
+
+    def take_one(self, epoch: Epoch, frame: Buffer, now: float) -> None:
+        """See `Relays.take_one`."""
+        self._inbound.rx.view[: len(frame)] = frame
+        self.take(epoch, 1, len(frame), now, 0)
 
     def take_record(self, epoch: Epoch, arena: Arena, length: int, now: float) -> None:
         """Pass the datagrams of a record on; they move first, since what they hold is opened to where they lie."""

@@ -8,6 +8,7 @@ all at once.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from struct import Struct
 from typing import Protocol
 
 import numpy as np
@@ -27,6 +28,7 @@ CAPACITY = MAX_DATAGRAM + (MAX_ROWS + 1) * RELAY_TRAILER
 """Enough for the frames of one batch, whether it is on its way in or out."""
 RECORD_TRAILER = SIZE.size + RELAY_TRAILER
 
+_HEADER = Struct(">IQ")
 _KINDS = (FrameType.RELAY,)
 
 
@@ -43,6 +45,10 @@ class Relays(Protocol):
 
     def take(self, epoch: Epoch, count: int, length: int, now: float, rest: int) -> None:
         """Take `count` frames of `length` bytes that `open` has opened, and one more of `rest` bytes, if not 0."""
+        ...
+
+    def take_one(self, epoch: Epoch, frame: Buffer, now: float) -> None:
+        """Take one frame that came alone, and lies elsewhere."""
         ...
 
     def take_record(self, epoch: Epoch, arena: Arena, length: int, now: float) -> None:
@@ -111,10 +117,7 @@ class RelaySealer:
             if sent is not None:
                 return sent
         length = size + RELAY_TRAILER
-        if count == 1:
-            arena.view[:size] = rows[0].data
-            arena.data[size:length] = trailer
-        elif count:
+        if count:
             frames = arena.array[: count * length].reshape(count, length)
             frames[:, :size] = rows
             frames[:, size:] = np.frombuffer(trailer, np.uint8)
@@ -124,6 +127,13 @@ class RelaySealer:
             arena.view[at:stop] = last
             arena.data[stop : stop + RELAY_TRAILER] = trailer
         return self.send(peer, 0, count, length, len(last) + RELAY_TRAILER if last else 0, now)
+
+    def relay_one(self, peer: Peer, datagram: Buffer, trailer: bytes, now: float) -> bool:
+        """Send one datagram; False when it has not left."""
+        size = len(datagram)
+        self.arena.view[:size] = datagram
+        self.arena.data[size : size + RELAY_TRAILER] = trailer
+        return self._send_one(peer, 0, size + RELAY_TRAILER, now)
 
     def record(self, peer: Peer, arena: Arena, end: int, now: float) -> bool | None:
         """Send the frame at the start of an arena, `end` bytes, as one record; None if the path is not for that."""
@@ -138,6 +148,8 @@ class RelaySealer:
 
         False when they, or some of them, did not leave.
         """
+        if stop - first + (rest > 0) == 1:
+            return self._send_one(peer, first * length, rest or length, now)
         epoch = usable_epoch(peer, stop - first + 1, now)
         if epoch is None:
             return False
@@ -153,6 +165,19 @@ class RelaySealer:
             if room:
                 break
         return sent
+
+    def _send_one(self, peer: Peer, at: int, length: int, now: float) -> bool:
+        """Seal and send the frame at ``at:at + length``; it needs no grid, of which there are but a few."""
+        epoch = usable_epoch(peer, 1, now)
+        if epoch is None:
+            return False
+        assert peer.path is not None  # noqa: S101  # usable_epoch has looked
+        out, start = self._out.view, HEADROOM + self._transports[peer.path.transport].prefix
+        middle, end = start + DATA_HEADER, start + length + DATA_OVERHEAD
+        header, sealed = out[start:middle], out[middle:end]
+        _HEADER.pack_into(header, 0, epoch.send_word, epoch.take(1))
+        epoch.sealer.seal((header,), (self.arena.view[at : at + length],), (sealed,))
+        return send_sealed(self._transports, peer, self._out, end, end - HEADROOM, now)
 
     def _send(
         self, epoch: Epoch, peer: Peer, grid: RelayGrid, first: int, stop: int, length: int, rest: int, prefix: int,

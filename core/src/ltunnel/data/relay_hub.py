@@ -42,6 +42,11 @@ class RelayForwarder:
                 if sealer.send(target, first, stop, length, last, now):
                     _count(origin, frames, (stop - first) * length + last - frames * RELAY_TRAILER)
 
+    def take_one(self, epoch: Epoch, frame: Buffer, now: float) -> None:
+        """See `Relays.take_one`."""
+        self._sealer.arena.view[: len(frame)] = frame
+        self.take(epoch, 1, len(frame), now, 0)
+
     def take_record(self, epoch: Epoch, arena: Arena, length: int, now: float) -> None:
         """Send the datagrams of a record on, as a record if that path, too, is clean."""
         origin, sealer = epoch.peer, self._sealer
