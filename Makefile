@@ -35,10 +35,11 @@ demo: install ## watch a hub and four nodes at work, on namespaces of this machi
 
 test: lint ## run everything that CI runs
 	@scripts/system lab test
-	$(BIN)/python -m lab $(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m lab $(BIN)/python -m pytest -m "not netns" -n auto $(ARGS)
+	$(BIN)/python -m lab $(BIN)/python -m pytest -m netns $(ARGS)
 
 check: lint ## run the fast part: all but the tests that need namespaces
-	$(BIN)/python -m pytest -m "not netns" $(ARGS)
+	$(BIN)/python -m pytest -m "not netns" -n auto $(ARGS)
 
 lint: install
 	$(BIN)/ruff check
