@@ -228,7 +228,7 @@ def event_names():
         name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
         if name in by_function:
             argument = call.args[by_function[name]]
-            if isinstance(argument, ast.Constant):
+            if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
                 names.add(argument.value)
     return names
 

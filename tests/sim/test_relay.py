@@ -184,6 +184,29 @@ def test_what_fits_goes_in_one_datagram_and_what_does_not_is_refused(make_world:
     assert len(b.tun.packets) == 1
 
 
+@pytest.mark.parametrize("leg", ["to the hub", "from the hub"])
+def test_a_black_hole_on_either_leg_is_left(make_world: MakeWorld, leg: str):
+    """Whoever sends too much hears nothing of it: the node finds out by probes of its own."""
+    world, _, a, b = build(make_world)
+    assert world.meet(a, b)
+    link = a.link.up if leg == "to the hub" else b.link.down
+    link.quality = Quality(delay=0.01, mtu=1300)
+
+    def passes() -> bool:
+        before = sum(map(len, b.tun.packets))
+        Transfer(a, b).send(20_000, mss=1300)
+        world.run(0.2)
+        return sum(map(len, b.tun.packets)) - before >= 20_000
+
+    assert not passes()
+    start = world.now
+    while not passes():
+        assert world.now - start < 10
+    size = peer_of(a, b)["mtu"]
+    assert isinstance(size, int)
+    assert 1000 < size <= 1300 - 20 - 8 - DATA_OVERHEAD - 11 - RELAYED
+
+
 # ---------------------------------------------------------------- what the hub sees
 
 

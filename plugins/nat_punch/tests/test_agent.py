@@ -249,3 +249,16 @@ def test_tcp_is_probed_where_there_is_no_udp():
         day.start(candidates=candidates)
         day.run(3)
         assert {probe.carrier for probe in day.take(Probe)} == probed
+
+
+def test_fake_tcp_is_asked_about_where_it_is_needed_only():
+    day = Day()
+    day.run(5)
+    assert {query.carrier for query in day.take(Query)} == {Carrier.UDP}
+    tcp = Candidate(kind=CandidateKind.SRFLX, address=("192.0.2.7", 4001), priority=1, carrier=Carrier.TCP)
+    day.start(candidates=(tcp,))
+    day.run(1)
+    assert Carrier.TCP in {query.carrier for query in day.take(Query)}, "the peer has nothing else"
+    day.tell(SignalKind.PREPARE, peer=PEER)
+    (prepared,) = day.take(Prepared)
+    assert Carrier.TCP in {candidate.carrier for candidate in prepared.candidates}

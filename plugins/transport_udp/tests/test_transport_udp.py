@@ -39,6 +39,8 @@ def test_a_hub_listens_where_it_is_told():
 def test_a_node_takes_an_ephemeral_port_of_the_hubs_family(remote, host):
     (spec,) = ports(remote=(remote, 9000))
     assert (spec.host, spec.port) == (host, 0)
+    (spec,) = ports(remote=(remote, 9000), local_port=4242)
+    assert (spec.host, spec.port) == (host, 4242), "unless it is told which"
 
 
 @pytest.mark.parametrize(
