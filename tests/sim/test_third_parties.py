@@ -16,6 +16,7 @@ from ltunnel.testing import Packet
 from ltunnel.wire.frames import Ping
 from ltunnel.wire.observe import Observe
 from ltunnel.wire.punch import Punch, PunchStage
+from ltunnel.wire.types import FrameType
 from tests.sim.sites import BOTH, LINE, new_world
 from tests.sim.test_adversary import Mallory, key
 
@@ -203,3 +204,28 @@ def test_a_deceived_hub_is_kept_from_the_own_machine(scene: Scene):
     discovery.punch(punch, scene.world.now)
     scene.world.run(3)
     scene.check()
+
+
+def test_nonsense_about_paths_harms_nobody(scene: Scene):
+    """Frames of every kind that has to do with direct paths, whole and torn, to the hub and to a node."""
+    random = scene.world.network.random("nonsense")
+    kinds = (FrameType.PUNCH, FrameType.OBSERVE, FrameType.OBSERVED)
+    for turn in range(600):
+        stage, target = random.choice(list(PunchStage)), random.choice((scene.hub, scene.a))
+        body = random.randbytes(random.randint(0, 200))
+        kind = random.choice(kinds)
+        if turn % 3 == 0:
+            whole = Punch(
+                stage=stage, key=random.choice((key(scene.a), key(scene.hub), random.randbytes(32))),
+                round=random.randrange(256), delay=random.uniform(0, 65), candidates=scene.lies, reason="\x1b[31mred",
+            ).pack()  # fmt: skip
+            body, kind = whole[: random.choice((len(whole), random.randrange(len(whole))))], FrameType.PUNCH
+        scene.mallory.seal(target, kind, body)
+        if turn % 20 == 0:
+            scene.world.run(0.3)
+    scene.world.run(5)
+    own = scene.mallory.machine.host.addresses[0]
+    assert {host for host, _ in scene.sent} <= {"203.0.113.1", own}
+    assert scene.hub.drops()["malformed"] > 50
+    assert scene.world.ping(scene.a, scene.hub) is not None
+    assert scene.world.ping(scene.mallory.machine, scene.a) is not None

@@ -234,3 +234,14 @@ def test_receive_buffer_holds_many_batches():
     port.close()
     limit = int(Path("/proc/sys/net/core/rmem_max").read_text())
     assert size >= min(7 << 20, limit)
+
+
+def test_hops_are_limited_and_as_usual_again(pair):
+    first, _ = pair
+    six = first._socket.family == socket.AF_INET6
+    option = (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS) if six else (socket.IPPROTO_IP, socket.IP_TTL)
+    usual = first._socket.getsockopt(*option)
+    first.limit_hops(2)
+    assert first._socket.getsockopt(*option) == 2
+    first.limit_hops(0)
+    assert first._socket.getsockopt(*option) == usual

@@ -283,3 +283,42 @@ def test_stateful_firewall():
     firewall.flush()
     outside.say(there, port=80)
     assert inside.last() is None
+
+
+def test_packets_end_where_their_hops_do_and_a_nat_looks_before_it_translates():
+    network = Network(1)
+    internet = Router(network, "internet")
+    nat = Nat(network, "nat", "192.0.2.1")
+    nat.attach(internet)
+    far = Talker(network, internet, "far", PUBLIC[0]).listen(STUN[0])
+    near = Talker(network, nat, "near", "192.168.1.2").listen(5000)
+    for hops, arrives in ((1, False), (2, False), (3, True), (0, True)):
+        near.host.send((None, 5000), (PUBLIC[0], STUN[0]), b"", hops=hops)
+        network.run(0.01)
+        assert (far.last() is not None) is arrives
+        if hops == 1:
+            assert not nat._by_port, "nothing was opened"
+    assert nat.fates[Fate.EXPIRED] == 1
+    assert internet.fates[Fate.EXPIRED] == 1
+
+
+def test_a_router_that_accepts_packets_takes_another_port_for_whoever_came_first():
+    network = Network(1)
+    internet = Router(network, "internet")
+    nat = Nat(network, "nat", "192.0.2.1", filtering=APD, accepts_input=True)
+    nat.attach(internet)
+    hub, early = (
+        Talker(network, internet, name, address).listen(STUN[0]) for name, address in zip("he", PUBLIC, strict=True)
+    )
+    near = Talker(network, nat, "near", "192.168.1.2").listen(5000)
+    near.say((PUBLIC[0], STUN[0]))
+    usual = hub.last().source
+    early.say(usual, port=STUN[0])
+    assert near.last() is None
+    near.say((PUBLIC[1], STUN[0]))
+    assert early.last().source != usual, "the usual port belongs to the router, towards that one"
+    near.say((PUBLIC[0], STUN[0]))
+    assert hub.last().source == usual
+    network.run(31)
+    near.say((PUBLIC[1], STUN[0]))
+    assert early.last().source == usual, "it has forgotten"

@@ -23,7 +23,9 @@ def nat_view(answer: Mapping[str, Any]) -> RenderableType:
     """Return the NAT, the own candidates, and what was tried with each peer."""
     parts: list[RenderableType] = [Text(f"client {_word(answer, 'name')}", style="bold")]
     if not answer.get("enabled"):
-        parts.append(Text("direct paths are off (p2p_enabled, discovery)", style="yellow"))
+        parts.append(
+            Text("direct paths are off (p2p_enabled, discovery), or no transport here can carry them", style="yellow")
+        )
     else:
         parts += _nat(answer)
     peers = answer.get("peers") or ()

@@ -101,7 +101,7 @@ class Control:
             if relay is not None:
                 self._ways = Ways(ctx, hub, routing)
                 self._neighbours = Neighbours(self._p, Roster(ctx, held, hub), self._ways)
-                if discovery is not None:
+                if discovery is not None and discovery.carriers:
                     self._ways.seeker = self._discovery = Discovery(ctx, self._ways, hub, discovery)
             self._node_side = NodeSide(self._p, held, hub, self._neighbours)
         roles = Roles(self._hub_side, self._node_side, self._neighbours, self._punching, self._discovery)
