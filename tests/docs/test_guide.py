@@ -226,8 +226,9 @@ def event_names():
     assert by_function, "events are no longer made through functions; simplify this"
     for call in (n for tree in trees for n in ast.walk(tree) if isinstance(n, ast.Call)):
         name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
-        if name in by_function:
-            argument = call.args[by_function[name]]
+        place = by_function.get(name)
+        if place is not None and place < len(call.args):  # other functions may have the name, too
+            argument = call.args[place]
             if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
                 names.add(argument.value)
     return names

@@ -18,7 +18,7 @@ from ltunnel.wire.observe import Observe
 from ltunnel.wire.punch import Punch, PunchStage
 from ltunnel.wire.types import FrameType
 from tests.sim.sites import BOTH, LINE, new_world
-from tests.sim.test_adversary import Mallory, key
+from tests.sim.mallory import Mallory, key
 
 VICTIM = "198.51.100.250"
 OWN_PORT = 7777

@@ -26,6 +26,7 @@ def test_nodes_meet_through_the_hub(world):
     b = world.add_node("b", behind=world.add_nat("home"), quality=Quality(delay=0.01, loss=0.02))
     world.start()
     assert world.run(5, until=world.all_up)
+    world.meet(a, b)
     assert world.ping(a, b) is not None
     assert world.ping(b, a, version=6) is not None
 
@@ -42,7 +43,7 @@ def test_a_slow_line_loses_instead_of_queueing(world):
         world.run(0.01)
     rtt = world.ping(a, hub, timeout=5.0)
     world.run(3.0)
-    ((port,),) = a.ports
+    ((port,),) = a.ports.values()
     assert port.longest_queue <= 25_000
     assert rtt is not None
     assert rtt < 1.0

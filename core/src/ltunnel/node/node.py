@@ -216,8 +216,8 @@ class Node:
 
     def status(self, now: float) -> dict[str, Any]:
         """Describe this node and its peers; the shape of ``ltunnel status --json`` but for what the runtime knows."""
-        answer = status(self.control, self.settings, self._names, self._transports, now)
-        answer["stack"]["transports"] = list(self.transport_names)
+        chosen = len(self.transport_names)
+        answer = status(self.control, self.settings, self._names, self._transports, chosen, now)
         if self.fec is not None:
             answer["fec"] = self.fec.status()
             self.fec.describe(list(self.control.peers.values()), answer["peers"])

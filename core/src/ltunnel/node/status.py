@@ -15,9 +15,13 @@ from ltunnel.session import Drop, Peer, Stats
 
 
 def status(
-    control: Control, settings: ControlSettings, names: Sequence[str], transports: Sequence[Transport], now: float
-) -> dict[str, Any]:
-    """Describe a node: who it is, how it is, what has passed, and each peer."""
+    control: Control, settings: ControlSettings, names: Sequence[str], transports: Sequence[Transport], chosen: int,
+    now: float,
+) -> dict[str, Any]:  # fmt: skip
+    """Describe a node: who it is, how it is, what has passed, and each peer.
+
+    The first `chosen` of the transports are those of the configuration.
+    """
     peers = [_peer(peer, control, names, transports, now) for peer in control.peers.values()]
     return {
         "role": settings.role.value,
@@ -25,12 +29,12 @@ def status(
         "network": settings.network,
         "key_check": settings.keys.check,
         "encrypted": settings.keys.keyed,
-        "stack": {"transports": list(names), "cipher": settings.cipher},
+        "stack": {"transports": list(names[:chosen]), "cipher": settings.cipher},
         "state": control.state,
         "reason": control.reason,
         "counters": _totals([control.stats, *(peer.stats for peer in control.peers.values())]),
         "drops": _drops(control.stats.drops),
-        "transports": describe_transports(list(zip(names, transports, strict=True))),
+        "transports": describe_transports(list(zip(names[:chosen], transports[:chosen], strict=True))),
         "peers": peers,
     }
 
