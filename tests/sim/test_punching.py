@@ -279,3 +279,46 @@ def test_nothing_is_left_open_after_guessing():
     meeting.talk(60)
     assert meeting.direct()
     assert len(meeting.a.ports) <= 4, "fresh ports are still open"
+
+
+def test_a_node_that_takes_no_direct_paths_says_so():
+    world = new_world("unwilling")
+    hub = world.add_hub(quality=LINE)
+    a, b = world.add_node("a", quality=LINE), world.add_node("b", quality=LINE)
+    hub.start()
+    a.start()
+    world.discovery = None
+    b.start()
+    assert world.run(5, until=world.all_up)
+    meeting = Meeting(world, hub, a, b)
+    assert not meeting.talk(20, until=meeting.direct)
+    (peer,) = a.node.nat(world.now)["peers"]
+    assert peer["tried"]["refused"] == "it takes no direct paths"
+    assert b.node.nat(world.now)["enabled"] is False
+
+
+def test_a_hub_without_a_second_port_is_enough_for_easy_nats():
+    world = new_world("one port")
+    hub = world.add_hub(quality=LINE)
+    hub._open_other_port = lambda _node: None  # type: ignore[method-assign]
+    homes = [world.add_nat(name, quality=LINE, filtering=BOTH) for name in ("home", "office")]
+    a, b = (world.add_node(name, behind=home, quality=LINE) for name, home in zip("ab", homes, strict=True))
+    meeting = Meeting(world, hub, a, b)
+    meeting.begin()
+    assert meeting.talk(SOON, until=meeting.direct)
+    assert "no second port" in a.node.nat(world.now)["nat"]
+
+
+def test_direct_paths_outlive_the_hub_and_a_new_one_is_asked_again():
+    meeting = meet("port-restricted", "port-restricted", "hub gone")
+    meeting.begin()
+    assert meeting.talk(SOON, until=meeting.direct)
+    meeting.hub.kill()
+    meeting.talk(60)
+    assert meeting.direct()
+    assert meeting.world.ping(meeting.a, meeting.b) is not None
+    meeting.hub.start()
+    assert meeting.world.run(30, until=meeting.world.all_up)
+    meeting.talk(5)
+    assert meeting.direct()
+    assert meeting.a.node.nat(meeting.world.now)["behaviour"]["mapping"] == "endpoint_independent"
