@@ -55,10 +55,9 @@ class Asking:
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
 
-    def ask(self, table: WayTable, transport: int, address: Address, path_class: PathClass, now: float,
-            like: Flow | None = None) -> None:  # fmt: skip
-        """Ask for a flow to an address, to probe it; see `Dial.like`."""
-        self._ctx.calls.append(Dial(transport, address, Ask(table, transport, address, path_class, now), like))
+    def ask(self, table: WayTable, transport: int, address: Address, path_class: PathClass, now: float) -> None:
+        """Ask for a flow to an address, to probe it."""
+        self._ctx.calls.append(Dial(transport, address, Ask(table, transport, address, path_class, now)))
 
     def dialled(self, ask: Ask, flow: Flow, now: float) -> None:
         """Send the probe over its flow, which may still be opening."""

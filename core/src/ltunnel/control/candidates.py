@@ -38,8 +38,6 @@ class Dial(NamedTuple):
     address: Address
     whose: Hashable = None
     """Who gets the flow; None for a candidate to the hub."""
-    like: Flow | None = None
-    """To meet somebody who dials us at the same time: the flow to the hub whose port is to be used, too."""
 
 
 class HangUp(NamedTuple):

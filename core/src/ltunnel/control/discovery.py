@@ -92,7 +92,7 @@ class Discovery:
         self._ports = FreshPorts(ctx, ways.uses, self._carriers.get(Carrier.UDP, 0))
         self._allowances: dict[bytes, Allowance] = {}
         self._asked: dict[bytes, Asking] = {}  # by token, the oldest first
-        self._flows: dict[int, Flow] = {}  # connections to the hub for questions, by transport
+        self._flows: dict[tuple[int, Address], Flow] = {}  # of transports that have to open one
         self._local: tuple[LocalAddress, ...] = ()
         self._hub_address: Address | None = None
         self._other = 0
@@ -115,7 +115,6 @@ class Discovery:
     def network_changed(self, now: float) -> None:
         """Take note that this machine may be behind another NAT."""
         self._seen = None
-        self._flows.clear()
         self._tell(Signal(kind=SignalKind.MOVED), now)
         if self._there:
             self._tell(Signal(kind=SignalKind.INTERFACES, local=self._local), now)
@@ -291,10 +290,8 @@ class Discovery:
             if probe.hops:
                 token = self._ctx.random(TOKEN_SIZE)
                 self._ctx.calls.append(Hint(transport, probe.to, pack_echo(token), probe.hops))
-            elif probe.carrier is Carrier.UDP:
+            else:
                 self._ways.probe(session, transport, probe.to, path_class, now)
-            elif (like := self._hub_flow(transport)) is not None:
-                self._ways.probe(session, transport, probe.to, path_class, now, like)
 
         self._from_port(probe.carrier, probe.peer, probe.port, send, now)
 
@@ -330,24 +327,21 @@ class Discovery:
         ):
             del self._asked[next(iter(self._asked))]
         asking = Asking(query, transport, address, now)
-        flow = self._hub_flow(transport) if query.carrier is Carrier.TCP else None
-        if flow is None:
-            self._ctx.calls.append(Dial(transport, address, asking))
-        else:
-            self.dialled(asking, flow, now)
-
-    def _hub_flow(self, transport: int) -> Flow | None:
-        """Return the connection to the hub by a transport: that of the session, or the one for questions."""
-        path = None if self._hub.peer is None else self._hub.peer.path
-        if path is not None and path.transport == transport:
-            return path.flow
-        return self._flows.get(transport)
+        hub = self._hub.peer
+        if query.carrier is Carrier.TCP:
+            used = hub is not None and hub.path is not None and hub.path.transport == transport
+            flow = hub.path.flow if used and hub is not None and hub.path is not None else None
+            flow = flow if flow is not None else self._flows.get((transport, address))
+            if flow is not None:
+                self.dialled(asking, flow, now)
+                return
+        self._ctx.calls.append(Dial(transport, address, asking))
 
     def dialled(self, asking: Asking, flow: Flow, now: float) -> None:
         """Ask the question over the flow that it was dialled for."""
         query, hub, token = asking.query, self._hub.peer, self._ctx.random(TOKEN_SIZE)
         if query.carrier is Carrier.TCP:
-            self._flows[asking.transport] = flow
+            self._flows = {(asking.transport, asking.address): flow}
         if query.to_self:
             self._asked[token] = asking
             self._ctx.send(asking.transport, flow, pack_echo(token))

@@ -125,12 +125,11 @@ class Ways:
 
     # ---------------------------------------------------------------- from discovery
 
-    def probe(self, session: Session, transport: int, address: Address, path_class: PathClass, now: float,
-              like: Flow | None = None) -> None:  # fmt: skip
-        """Send one probe to an address, which becomes a path when a PONG comes back. See `Dial.like`."""
+    def probe(self, session: Session, transport: int, address: Address, path_class: PathClass, now: float) -> None:
+        """Send a probe to an address; it becomes a path when a PONG comes back. Each call sends one."""
         table = self._of(session)
         if table is not None and self._choosing.possible:
-            self._asking.ask(table, transport, address, path_class, now, like)
+            self._asking.ask(table, transport, address, path_class, now)
 
     def dialled(self, ask: Ask, flow: Flow, now: float) -> None:
         """Send the probe over the flow that `probe` asked for."""

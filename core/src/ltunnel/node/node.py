@@ -252,10 +252,7 @@ class Node:
     def _carry_out(self, call: Call, now: float) -> None:
         match call:
             case Dial():
-                transport = self._transports[call.transport]
-                meet = None if call.like is None else getattr(transport, "meet", None)
-                flow = meet(call.address, call.like, now) if meet else transport.connect(call.address, now)
-                self.control.dialled(call, flow, now)
+                self.control.dialled(call, self._transports[call.transport].connect(call.address, now), now)
             case HangUp():
                 self._transports[call.transport].close(call.flow, now)
             case OpenPorts():

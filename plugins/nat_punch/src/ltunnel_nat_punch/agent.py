@@ -9,7 +9,6 @@ from ltunnel.plugin import (
     Action,
     Behaviour,
     Candidate,
-    Carrier,
     LocalAddress,
     Prepared,
     Query,
@@ -123,10 +122,8 @@ class Agent:
         if self._online:
             if self._known.udp.blocked and now >= self._survey_again:
                 self._survey(now)
-            found += self._known.udp.actions(now)
-            if self._known.udp.blocked:
-                self._known.need_tcp(now)
-            found += self._known.surveys[Carrier.TCP].actions(now)
+            for survey in self._known.surveys.values():
+                found += survey.actions(now)
         for campaign in list(self._campaigns.values()):
             found += self._advance(campaign, now)
         return found
@@ -171,7 +168,7 @@ class Agent:
 
     def _held(self, campaign: Campaign) -> bool:
         """Whether a campaign waits for the hub, or for the survey."""
-        return campaign.phase is Phase.IDLE and (not self._online or self._known.running)
+        return campaign.phase is Phase.IDLE and (not self._online or self._known.udp.running)
 
     def _advance(self, campaign: Campaign, now: float) -> Iterator[Action]:
         if campaign.phase is Phase.IDLE and campaign.wanted and now >= campaign.retry and not self._held(campaign):

@@ -58,21 +58,10 @@ class Knowledge:
         self.mapped.clear()
         self.surveys = {carrier: Survey(carrier) for carrier in Carrier}
 
-    @property
-    def running(self) -> bool:
-        """Whether there are questions out that campaigns wait for."""
-        return self.udp.running or (self.udp.blocked and self.surveys[Carrier.TCP].running)
-
     def survey(self, now: float) -> None:
-        """Begin to ask anew. Fake TCP is asked about only where it is needed, since that takes a connection."""
-        self.surveys[Carrier.TCP] = Survey(Carrier.TCP)
-        self.udp.start(now)
-
-    def need_tcp(self, now: float) -> None:
-        """Ask about fake TCP, unless that was done: there is no UDP here, or none at a peer."""
-        survey = self.surveys[Carrier.TCP]
-        if not survey.began:
-            survey.start(now)
+        """Begin to ask about all carriers there are."""
+        for carrier in {own.carrier for own in self.local} | {Carrier.UDP}:
+            self.surveys[carrier].start(now)
 
     def note_mapping(self, signal: Signal, now: float) -> None:
         """Take note that a router maps a port, or does so no longer."""

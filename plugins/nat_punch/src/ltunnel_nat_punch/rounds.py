@@ -17,8 +17,6 @@ def start(campaign: Campaign, signal: Signal, known: Knowledge, options: PunchOp
     """Plan the probes of the round that a START begins."""
     campaign.overtake()
     goals = _goals(campaign, signal, known)
-    if goals and plan.public(goals) is None and any(goal.carrier is Carrier.TCP for goal in goals):
-        known.need_tcp(now)  # for the next round: the peer has to be told a port of ours
     goal = plan.public(goals)
     own = plan.side(known.behaviour(), campaign.own)
     theirs = plan.side(signal.behaviour, signal.candidates)

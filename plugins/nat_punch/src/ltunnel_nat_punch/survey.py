@@ -74,11 +74,6 @@ class Survey:
         self._results: dict[Step, bool] = {}
 
     @property
-    def began(self) -> bool:
-        """Whether anything was asked."""
-        return bool(self._asked or self._results)
-
-    @property
     def running(self) -> bool:
         """Whether there are questions out that others wait for; hairpinning is not among them."""
         return bool(self._asked.keys() - {Step.SELF})
