@@ -7,7 +7,6 @@ from itertools import combinations_with_replacement
 import pytest
 
 from ltunnel.testing import Firewall, Nat, Packet, Quality, SimNode
-from ltunnel.testing.datagrams import UDP
 from tests.sim.sites import ANY, BOTH, LENIENT, LINE, SITES, Meeting, meet, new_world
 
 RUNS = 20
@@ -213,23 +212,6 @@ def test_routers_that_remember_early_packets_are_opened_by_hints(both: bool):
         meeting = Meeting(world, hub, a, b)
         meeting.begin()
         assert meeting.talk(SOON, until=meeting.direct)
-
-
-def test_a_site_without_udp_stays_on_the_hub_and_says_why():
-    world = new_world("no udp", tcp=True)
-    hub = world.add_hub(quality=LINE)
-    wall = Firewall(world.network, "wall", stateful=True, blocked=frozenset({UDP}))
-    wall.attach(world.internet, LINE)
-    a = world.add_node("a", behind=wall, quality=LINE)
-    b = world.add_node("b", quality=LINE)
-    meeting = Meeting(world, hub, a, b)
-    meeting.begin()
-    assert not meeting.talk(20, until=meeting.direct)
-    shown = a.node.nat(world.now)
-    assert shown["nat"] == "UDP is blocked: the hub's answers do not arrive"
-    assert "let UDP out" in shown["advice"][0]
-    wall.blocked = frozenset()
-    assert meeting.talk(120, until=meeting.direct), "UDP is let through now"
 
 
 # -------------------------------------------------------------------- what worked is found again
