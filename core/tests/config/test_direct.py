@@ -54,3 +54,13 @@ def test_they_are_made_and_leave_the_fingerprint_alone():
     assert routing_policy(stack) is not None
     bare = load_stack(Config.model_validate({**CLIENT, "p2p_enabled": False}))
     assert fingerprint(stack) == fingerprint(bare)
+
+
+def test_fake_tcp_carries_direct_paths_where_it_is_like_tcp():
+    labels = ["transport_faketcp:udp", "transport_faketcp", "transport_udp"]
+    config = Config.model_validate(
+        {**CLIENT, "transport": labels, "transport_faketcp:udp": {"framing": "udp"}}
+    )  # fmt: skip
+    found = discovering(load_stack(config), labels)
+    assert found is not None
+    assert found.carriers == {Carrier.TCP: 1, Carrier.UDP: 2}

@@ -18,7 +18,6 @@ PEER = bytes(range(32))
 LOCAL = (LocalAddress(address=("192.168.1.10", 4500), network=b"this lan"),)
 SEEN = ("203.0.113.5", 40_000)
 THERE = Candidate(kind=CandidateKind.SRFLX, address=("192.0.2.7", 4000), priority=9)
-FREE = Behaviour(mapping=Dependence.ENDPOINT_INDEPENDENT, filtering=Dependence.ADDRESS_AND_PORT_DEPENDENT)
 
 
 def test_the_survey_knows_an_easy_strict_nat(new_day):
