@@ -226,7 +226,7 @@ def event_names():
     assert by_function, "events are no longer made through functions; simplify this"
     for call in (n for tree in trees for n in ast.walk(tree) if isinstance(n, ast.Call)):
         name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
-        if name in by_function:
+        if name in by_function and len(call.args) > by_function[name]:
             argument = call.args[by_function[name]]
             if isinstance(argument, ast.Constant):
                 names.add(argument.value)
