@@ -39,6 +39,13 @@ class Meeting:
         """The kinds of path that are in use: one to other, other to one. "" where there is none."""
         return _path(self.one.peer(OTHER)), _path(self.other.peer(ONE))
 
+    @property
+    def transports(self) -> tuple[str, str]:
+        """The transports that carry the paths in use: one to other, other to one."""
+        peers = self.one.peer(OTHER), self.other.peer(ONE)
+        one, other = (str(peer["transport"]) if peer else "" for peer in peers)
+        return one, other
+
     def first_ping(self) -> traffic.Ping:
         """Let `one` ping `other` for the first time: a single packet, which may take a second."""
         return traffic.ping(self.one.host, OTHER, count=1, timeout=1.0)

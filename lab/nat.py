@@ -111,6 +111,12 @@ class Site:
         self._blocks_udp = blocked
         self._load()
 
+    def track_strictly(self) -> None:
+        """Drop TCP whose beginning the router has not seen, as the firewalls of companies do."""
+        self.router.sysctl(
+            {"net.netfilter.nf_conntrack_tcp_loose": 0, "net.netfilter.nf_conntrack_tcp_be_liberal": 0}
+        )  # fmt: skip
+
     def forget(self) -> None:
         """Lose all mappings, as a router does that is started anew."""
         self._load()

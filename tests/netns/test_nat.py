@@ -58,6 +58,25 @@ def test_two_hard_nats_stay_on_the_hub_without_a_storm(lab: Lab) -> None:
     assert traffic.ping(meeting.one.host, OTHER).received == 3
 
 
+@pytest.mark.parametrize(
+    ("blocked", "transport"), [(0, "transport_udp"), (1, "transport_faketcp"), (2, "transport_faketcp")]
+)
+def test_usual_transports_where_udp_is_blocked_on_so_many_sides(lab: Lab, blocked: int, transport: str) -> None:
+    """The hub is reached by fake TCP, which comes first, through routers that track connections strictly."""
+    sites = [Site(lab, number, PORT) for number in range(2)]
+    for number, site in enumerate(sites):
+        site.track_strictly()
+        site.block_udp(number < blocked)
+    meeting = Meeting.build(lab, sites[0].add_host("one"), sites[1].add_host("other"), args=())
+    assert meeting.first_ping().received == 1
+    meeting.wait_path("public", EASY)
+    assert meeting.transports == (transport, transport)
+    assert {peer["transport"] for peer in meeting.hub.status()["peers"]} == {"transport_faketcp"}
+    sent = meeting.hub.status()["counters"]["tx_bytes"]
+    assert traffic.transfer(meeting.one.host, meeting.other.host, OTHER, megabytes=5).sent
+    assert meeting.hub.status()["counters"]["tx_bytes"] - sent < 100_000
+
+
 def test_one_lan(lab: Lab) -> None:
     site = Site(lab, 0, PORT)
     meeting = Meeting.build(lab, site.add_host("one"), site.add_host("other"))

@@ -12,6 +12,7 @@ import ltunnel_routing_mesh
 import ltunnel_transport_faketcp
 import ltunnel_transport_udp
 from ltunnel.testing import Dependence, Firewall, PortChoice, Quality, Router, SimNode, World
+from ltunnel.testing.datagrams import UDP
 
 ANY, HOST, BOTH = (
     Dependence.ENDPOINT_INDEPENDENT,
@@ -55,6 +56,20 @@ SITES: dict[str, Site] = {
     "counting": nat(mapping=BOTH, filtering=BOTH, ports=PortChoice.SEQUENTIAL),
     "symmetric": nat(mapping=BOTH, filtering=BOTH, ports=PortChoice.RANDOM),
 }
+
+
+def walled(site: Site, walls: list[Firewall], *, blocked: bool = True) -> Site:
+    """Return a site with a firewall in front of its node, which is added to `walls`; it may let no UDP pass."""
+
+    def build(world: World, name: str) -> Router:
+        wall = Firewall(world.network, f"{name}-wall", stateful=True, blocked=frozenset({UDP} if blocked else ()))
+        wall.attach(site(world, name), LINE)
+        walls.append(wall)
+        return wall
+
+    return build
+
+
 LENIENT = frozenset({"public", "full cone", "address-restricted"})
 """Sites that let in what comes from another port of a host that was sent to."""
 
@@ -100,6 +115,10 @@ class Meeting:
         """Whether both use a path on their LAN."""
         return all(self._path_class(node) == "lan" for node in (self.a, self.b))
 
+    def transports(self) -> set[str]:
+        """Return the names of the transports by which the two send to each other."""
+        return {self.path(node)["transport"] for node in (self.a, self.b)}
+
     def _path_class(self, node: SimNode) -> str:
         other = self.b if node is self.a else self.a
         control = node.node.control  # type: ignore[union-attr]
@@ -112,20 +131,20 @@ class Meeting:
 
 
 def new_world(seed: int | str, *, tcp: bool = False, **more: Any) -> World:
-    """Return a world whose nodes look for direct paths; with `tcp` they can reach the hub by fake TCP, too."""
-    transports = {"transport_udp": ltunnel_transport_udp.ltunnel_transport()}
-    if tcp:
-        transports["transport_faketcp"] = ltunnel_transport_faketcp.ltunnel_transport()
+    """Return a world whose nodes look for direct paths; with `tcp` there is fake TCP, too, which comes first."""
+    transports = {"transport_faketcp": ltunnel_transport_faketcp.ltunnel_transport()} if tcp else {}
+    transports["transport_udp"] = ltunnel_transport_udp.ltunnel_transport()
     return World(
         transports, ltunnel_crypto_aesgcm.ltunnel_cipher(), seed,
         discovery=ltunnel_nat_punch.ltunnel_discovery(), routing=ltunnel_routing_mesh.ltunnel_routing(), **more,
     )  # fmt: skip
 
 
-def meet(one: str, other: str, seed: int | str) -> Meeting:
-    """Return two nodes at sites of these kinds, and their hub."""
-    world = new_world(seed)
+def meet(one: str | Site, other: str | Site, seed: int | str, *, tcp: bool = False) -> Meeting:
+    """Return two nodes at sites, or at sites of these kinds, and their hub."""
+    world = new_world(seed, tcp=tcp)
     hub = world.add_hub(quality=LINE)
-    a = world.add_node("a", behind=SITES[one](world, "home"), quality=LINE, offload=False)
-    b = world.add_node("b", behind=SITES[other](world, "office"), quality=LINE, offload=False)
+    sites = [SITES[site] if isinstance(site, str) else site for site in (one, other)]
+    a = world.add_node("a", behind=sites[0](world, "home"), quality=LINE, offload=False)
+    b = world.add_node("b", behind=sites[1](world, "office"), quality=LINE, offload=False)
     return Meeting(world, hub, a, b)

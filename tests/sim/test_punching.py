@@ -6,9 +6,7 @@ from itertools import combinations_with_replacement
 
 import pytest
 
-import ltunnel_transport_faketcp
-from ltunnel.testing import Firewall, Nat, Packet, Quality, Router, SimNode
-from ltunnel.testing.datagrams import UDP
+from ltunnel.testing import Firewall, Nat, Packet, Quality, SimNode
 from tests.sim.sites import ANY, BOTH, LENIENT, LINE, SITES, Meeting, meet, new_world
 
 RUNS = 20
@@ -214,48 +212,6 @@ def test_routers_that_remember_early_packets_are_opened_by_hints(both: bool):
         meeting = Meeting(world, hub, a, b)
         meeting.begin()
         assert meeting.talk(SOON, until=meeting.direct)
-
-
-MEETS = ltunnel_transport_faketcp.ltunnel_transport().direct is not None
-"""Whether fake TCP opens connections between two nodes."""
-
-
-def without_udp(*names: str) -> tuple[Meeting, list[Firewall]]:
-    """Two nodes behind NATs, those that are named behind walls that let no UDP pass, too."""
-    world = new_world(f"no udp {names}", tcp=True)
-    hub = world.add_hub(quality=LINE)
-    walls: list[Firewall] = []
-    nodes: list[SimNode] = []
-    for number, name in enumerate(("a", "b"), start=2):
-        behind: Router = world.add_nat(f"nat {name}", quality=LINE, filtering=BOTH)
-        if name in names:
-            walls.append(Firewall(world.network, f"wall {name}", stateful=True, blocked=frozenset({UDP})))
-            walls[-1].attach(behind, LINE)
-            behind = walls[-1]
-        nodes.append(world.add_node(name, behind=behind, addresses=[f"192.168.1.{number}"], quality=LINE))
-    return Meeting(world, hub, *nodes), walls
-
-
-def test_without_udp_a_site_says_why_and_is_found_when_it_has_it():
-    meeting, walls = without_udp("a")
-    meeting.begin()
-    assert meeting.talk(15, until=meeting.direct) is MEETS
-    shown = meeting.a.node.nat(meeting.world.now)
-    assert shown["nat"] == "UDP is blocked: the hub's answers do not arrive"
-    assert "let UDP out" in shown["advice"][0]
-    walls[0].blocked = frozenset()
-    assert meeting.talk(120, until=meeting.direct), "UDP is let through now"
-
-
-@pytest.mark.skipif(not MEETS, reason="fake TCP does not open connections between two nodes")
-@pytest.mark.parametrize("names", ["a", "ab"])
-def test_without_udp_two_sites_meet_over_fake_tcp(names: str):
-    meeting, _ = without_udp(*names)
-    meeting.begin()
-    assert meeting.talk(15, until=meeting.direct)
-    assert meeting.path(meeting.a)["transport"] == "transport_faketcp"
-    meeting.talk(60)
-    assert meeting.direct()
 
 
 # -------------------------------------------------------------------- what worked is found again

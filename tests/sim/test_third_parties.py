@@ -17,8 +17,8 @@ from ltunnel.wire.frames import Ping
 from ltunnel.wire.observe import Observe
 from ltunnel.wire.punch import Punch, PunchStage
 from ltunnel.wire.types import FrameType
-from tests.sim.sites import BOTH, LINE, new_world
 from tests.sim.mallory import Mallory, key
+from tests.sim.sites import BOTH, LINE, new_world
 
 VICTIM = "198.51.100.250"
 OWN_PORT = 7777

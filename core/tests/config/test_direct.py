@@ -1,8 +1,11 @@
 """Which plugins find and choose direct paths, and that the stack's fingerprint does not speak of them."""
 
+import json
+from pathlib import Path
+
 import pytest
 
-from ltunnel.config import Config, discovering, load_stack, missing, port_mapper, routing_policy, selection
+from ltunnel.config import Config, discovering, load, load_stack, missing, port_mapper, routing_policy, selection
 from ltunnel.config.assemble import fingerprint
 from ltunnel.plugin import Carrier
 from ltunnel.registry import Entries, read_entries
@@ -54,3 +57,13 @@ def test_they_are_made_and_leave_the_fingerprint_alone():
     assert routing_policy(stack) is not None
     bare = load_stack(Config.model_validate({**CLIENT, "p2p_enabled": False}))
     assert fingerprint(stack) == fingerprint(bare)
+
+
+def test_fake_tcp_carries_direct_paths_where_it_is_like_tcp(tmp_path: Path):
+    names = ["transport_faketcp:udp", "transport_faketcp", "transport_udp"]
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps({**CLIENT, "transport": names, "transport_faketcp:udp": {"framing": "udp"}}))
+    file.chmod(0o600)
+    found = discovering(load_stack(load(file, {}, {})), names)
+    assert found is not None
+    assert found.carriers == {Carrier.TCP: 1, Carrier.UDP: 2}

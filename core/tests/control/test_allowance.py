@@ -75,6 +75,13 @@ def test_ports_are_guessed_at_public_hosts_only_and_not_without_end():
     assert taken == [PathClass.PUBLIC] * Limits.BLIND_PROBES + [None]
 
 
+def test_connections_are_opened_to_named_ports_only():
+    allowance = started()
+    assert allowance.take(probe(carrier=Carrier.TCP), 0.0) is PathClass.PUBLIC
+    assert allowance.take(probe(to=5000, carrier=Carrier.TCP), 0.0) is None
+    assert allowance.take(probe(to=5000), 0.0) is PathClass.PUBLIC
+
+
 def test_a_minute_has_an_end_whatever_the_rounds():
     allowance = started()
     sent = 0

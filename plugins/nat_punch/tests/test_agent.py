@@ -5,83 +5,23 @@ from ltunnel.plugin import (
     Behaviour,
     Candidate,
     CandidateKind,
-    Carrier,
     Dependence,
     LocalAddress,
-    Prepared,
     Probe,
     Query,
     Request,
-    Signal,
     SignalKind,
 )
-from ltunnel_nat_punch.agent import Agent
 from ltunnel_nat_punch.campaign import PAUSE, SOON
-from ltunnel_nat_punch.options import PunchOptions
 
 PEER = bytes(range(32))
 LOCAL = (LocalAddress(address=("192.168.1.10", 4500), network=b"this lan"),)
 SEEN = ("203.0.113.5", 40_000)
 THERE = Candidate(kind=CandidateKind.SRFLX, address=("192.0.2.7", 4000), priority=9)
-FREE = Behaviour(mapping=Dependence.ENDPOINT_INDEPENDENT, filtering=Dependence.ADDRESS_AND_PORT_DEPENDENT)
 
 
-class Day:
-    """An agent, its hub and the time."""
-
-    def __init__(self, *, answers: bool = True, two_ports: bool = True, lenient: bool = False, hard: int = 0,
-                 **options) -> None:  # fmt: skip
-        self.agent = Agent(PunchOptions(**options))
-        self.now = 0.0
-        self.answers, self.lenient, self.hard = answers, lenient, hard
-        self.other_port = 9001 if two_ports else 0
-        self.last = SEEN[1]
-        self.done: list[tuple[float, Query | Request | Prepared | Probe]] = []
-        self.tell(SignalKind.INTERFACES, local=LOCAL)
-
-    def tell(self, kind: SignalKind, **fields) -> None:
-        self.agent.handle_signal(Signal(kind=kind, **fields), self.now)
-        self.act()
-
-    def act(self) -> None:
-        for action in self.agent.actions(self.now):
-            self.done.append((self.now, action))
-            if isinstance(action, Query) and self.answers:
-                self.answer(action)
-
-    def answer(self, query: Query) -> None:
-        if (query.from_other and not self.lenient) or query.to_self or (query.to_other and not self.other_port):
-            return
-        port = SEEN[1] + query.port
-        if self.hard and query.port:
-            port = self.last = self.last + self.hard
-        self.tell(SignalKind.OBSERVED, query=query, address=(SEEN[0], port), other_port=self.other_port)
-
-    def run(self, seconds: float) -> None:
-        end = self.now + seconds
-        while (due := self.agent.next_timeout()) is not None and due <= end:
-            assert due > self.now
-            self.now = due
-            self.act()
-        self.now = end
-
-    def start(self, number: int = 0, **fields) -> None:
-        self.tell(
-            SignalKind.START, peer=PEER, round=number, first=True,
-            **{"candidates": (THERE,), "behaviour": FREE, **fields},
-        )  # fmt: skip
-
-    def take(self, kind: type) -> list:
-        found = [action for _, action in self.done if isinstance(action, kind)]
-        self.done = [entry for entry in self.done if not isinstance(entry[1], kind)]
-        return found
-
-    def told(self) -> dict:
-        return self.agent.explain(self.now)
-
-
-def test_the_survey_knows_an_easy_strict_nat():
-    day = Day()
+def test_the_survey_knows_an_easy_strict_nat(new_day):
+    day = new_day()
     day.run(3)
     assert day.agent.behaviour() == Behaviour(
         mapping=Dependence.ENDPOINT_INDEPENDENT, filtering=Dependence.ADDRESS_AND_PORT_DEPENDENT, hairpin=Answer.NO,
@@ -91,8 +31,8 @@ def test_the_survey_knows_an_easy_strict_nat():
     assert day.told()["advice"] == []
 
 
-def test_the_survey_knows_lenient_and_hard_ones():
-    day = Day(lenient=True, hard=7001)
+def test_the_survey_knows_lenient_and_hard_ones(new_day):
+    day = new_day(lenient=True, hard=7001)
     day.run(3)
     assert day.agent.behaviour().filtering is Dependence.ADDRESS_DEPENDENT
     assert day.agent.behaviour().mapping is Dependence.ADDRESS_AND_PORT_DEPENDENT
@@ -100,16 +40,16 @@ def test_the_survey_knows_lenient_and_hard_ones():
     assert "UPnP" in day.told()["advice"][0]
 
 
-def test_a_hub_with_one_port_leaves_it_open():
-    day = Day(two_ports=False)
+def test_a_hub_with_one_port_leaves_it_open(new_day):
+    day = new_day(two_ports=False)
     day.run(3)
     assert day.agent.behaviour().mapping is Dependence.UNKNOWN
     assert day.agent.behaviour().filtering is Dependence.UNKNOWN
     assert "no second port" in day.told()["nat"]
 
 
-def test_blocked_udp_is_found_out_and_asked_about_again():
-    day = Day(answers=False)
+def test_blocked_udp_is_found_out_and_asked_about_again(new_day):
+    day = new_day(answers=False)
     day.run(5)
     assert day.told()["nat"].startswith("UDP is blocked")
     day.answers = True
@@ -117,8 +57,8 @@ def test_blocked_udp_is_found_out_and_asked_about_again():
     assert day.told()["nat"].startswith("a NAT, easy")
 
 
-def test_a_path_that_is_sought_is_asked_for_when_the_nat_is_known():
-    day = Day()
+def test_a_path_that_is_sought_is_asked_for_when_the_nat_is_known(new_day):
+    day = new_day()
     day.tell(SignalKind.SEEK, peer=PEER)
     assert not day.take(Request), "not before the survey"
     day.run(2)
@@ -128,8 +68,8 @@ def test_a_path_that_is_sought_is_asked_for_when_the_nat_is_known():
     assert len(day.take(Request)) == 1, "a lost request is repeated once"
 
 
-def test_rounds_follow_each_other_with_fresh_ports_and_then_there_is_a_pause():
-    day = Day(rounds=2)
+def test_rounds_follow_each_other_with_fresh_ports_and_then_there_is_a_pause(new_day):
+    day = new_day(rounds=2)
     day.tell(SignalKind.SEEK, peer=PEER)
     day.run(2)
     day.start(0)
@@ -149,8 +89,8 @@ def test_rounds_follow_each_other_with_fresh_ports_and_then_there_is_a_pause():
     assert day.told()["peers"][PEER.hex()]["rounds"][-1]["result"] == "no answer"
 
 
-def test_what_has_worked_goes_first_and_soon():
-    day = Day()
+def test_what_has_worked_goes_first_and_soon(new_day):
+    day = new_day()
     day.tell(SignalKind.SEEK, peer=PEER)
     day.run(2)
     day.start(0)
@@ -172,8 +112,8 @@ def test_what_has_worked_goes_first_and_soon():
     assert day.take(Request), "tried again soon, since it has worked"
 
 
-def test_an_answer_ends_the_probes_but_for_those_on_the_lan():
-    day = Day()
+def test_an_answer_ends_the_probes_but_for_those_on_the_lan(new_day):
+    day = new_day()
     day.run(2)
     near = Candidate(kind=CandidateKind.HOST, address=("192.168.1.11", 4500), priority=99, network=b"this lan")
     day.tell(SignalKind.PREPARE, peer=PEER)
@@ -185,8 +125,8 @@ def test_an_answer_ends_the_probes_but_for_those_on_the_lan():
     assert {probe.to for probe in day.take(Probe)} == {near.address}
 
 
-def test_with_a_direct_path_only_the_lan_is_looked_for():
-    day = Day()
+def test_with_a_direct_path_only_the_lan_is_looked_for(new_day):
+    day = new_day()
     day.run(2)
     day.tell(SignalKind.SEEK, peer=PEER, direct=True)
     assert day.take(Request)
@@ -195,8 +135,8 @@ def test_with_a_direct_path_only_the_lan_is_looked_for():
     assert not day.take(Probe)
 
 
-def test_a_counting_nat_tells_what_it_will_take_next():
-    day = Day(hard=1)
+def test_a_counting_nat_tells_what_it_will_take_next(new_day):
+    day = new_day(hard=1)
     day.run(3)
     day.tell(SignalKind.SEEK, peer=PEER)
     day.run(1)
@@ -206,8 +146,8 @@ def test_a_counting_nat_tells_what_it_will_take_next():
     assert SEEN not in [candidate.address for candidate in request.candidates], "nobody else can use that"
 
 
-def test_a_mapped_port_makes_a_hard_nat_easy():
-    day = Day(hard=7001)
+def test_a_mapped_port_makes_a_hard_nat_easy(new_day):
+    day = new_day(hard=7001)
     day.run(3)
     day.tell(SignalKind.MAPPED, address=(SEEN[0], 4500), lifetime=600.0)
     assert day.agent.behaviour().mapping is Dependence.ENDPOINT_INDEPENDENT
@@ -219,8 +159,8 @@ def test_a_mapped_port_makes_a_hard_nat_easy():
     assert day.agent.behaviour().mapping is Dependence.ADDRESS_AND_PORT_DEPENDENT
 
 
-def test_in_another_network_everything_is_found_out_anew():
-    day = Day()
+def test_in_another_network_everything_is_found_out_anew(new_day):
+    day = new_day()
     day.run(3)
     day.tell(SignalKind.MOVED)
     assert day.agent.behaviour() == Behaviour()
@@ -230,8 +170,8 @@ def test_in_another_network_everything_is_found_out_anew():
     assert day.take(Query)
 
 
-def test_a_refusal_is_told():
-    day = Day()
+def test_a_refusal_is_told(new_day):
+    day = new_day()
     day.run(2)
     day.tell(SignalKind.SEEK, peer=PEER)
     day.tell(SignalKind.REFUSED, peer=PEER, reason="it takes no direct paths")
@@ -239,26 +179,3 @@ def test_a_refusal_is_told():
     assert shown["refused"] == "it takes no direct paths"
     assert "takes no direct paths" in shown["advice"][0]
     assert shown["retry_in"] > 0
-
-
-def test_tcp_is_probed_where_there_is_no_udp():
-    tcp = Candidate(kind=CandidateKind.SRFLX, address=("192.0.2.7", 4001), priority=1, carrier=Carrier.TCP)
-    for candidates, probed in (((tcp,), {Carrier.TCP}), ((tcp, THERE), {Carrier.UDP})):
-        day = Day()
-        day.run(2)
-        day.start(candidates=candidates)
-        day.run(3)
-        assert {probe.carrier for probe in day.take(Probe)} == probed
-
-
-def test_fake_tcp_is_asked_about_where_it_is_needed_only():
-    day = Day()
-    day.run(5)
-    assert {query.carrier for query in day.take(Query)} == {Carrier.UDP}
-    tcp = Candidate(kind=CandidateKind.SRFLX, address=("192.0.2.7", 4001), priority=1, carrier=Carrier.TCP)
-    day.start(candidates=(tcp,))
-    day.run(1)
-    assert Carrier.TCP in {query.carrier for query in day.take(Query)}, "the peer has nothing else"
-    day.tell(SignalKind.PREPARE, peer=PEER)
-    (prepared,) = day.take(Prepared)
-    assert Carrier.TCP in {candidate.carrier for candidate in prepared.candidates}

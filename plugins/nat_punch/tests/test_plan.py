@@ -51,13 +51,15 @@ def test_plain_probes_come_in_turns_and_the_lan_does_not_wait():
     ]  # fmt: skip
 
 
-def test_tcp_is_probed_from_the_shared_port():
-    (timed,) = plan.plain(PEER, [candidate(carrier=Carrier.TCP)], times=(0.0,), start=0.0, lag=0.0, port=7)
-    assert (timed.probe.carrier, timed.probe.port) == (Carrier.TCP, 0)
+def test_tcp_is_probed_from_the_shared_port_and_not_too_often():
+    timed = list(plan.meeting(PEER, [candidate(carrier=Carrier.TCP)], start=5.0))
+    assert {(t.probe.carrier, t.probe.port, t.probe.hops) for t in timed} == {(Carrier.TCP, 0, 0)}
+    assert [t.at for t in timed] == [5.0 + time for time in plan.MEETING]
+    assert len(timed) <= Limits.PROBES
 
 
 def test_hints_go_to_places_outside_only():
-    goals = [candidate("192.168.1.2", network=b"this lan"), candidate(), candidate(carrier=Carrier.TCP)]
+    goals = [candidate("192.168.1.2", network=b"this lan"), candidate()]
     (hint,) = plan.hints(PEER, goals, start=1.0, port=3, hops=2)
     assert (hint.probe.to, hint.probe.port, hint.probe.hops) == (("192.0.2.7", 4000), 3, 2)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from ltunnel.plugin import HostRuleKind, PortKind, TransportContext
+from ltunnel.plugin import Carrier, HostRuleKind, PortKind, TransportContext
 from ltunnel.testing import Host, Network, SimRawPort
 from ltunnel_transport_faketcp import FakeTcpOptions, is_framed, ltunnel_transport
 from ltunnel_transport_faketcp.states import TRANSITIONS, Cause, State, diagram
@@ -28,6 +28,12 @@ def test_ports():
     assert (spec.kind, spec.extra, spec.accepts) == (PortKind.UDP, {}, None)
     (spec,) = ports(FakeTcpOptions(framing="udp"), HUB)
     assert (spec.kind, spec.port, spec.accepts) == (PortKind.UDP, 9000, is_framed), "it may be another's number, too"
+
+
+def test_direct_paths():
+    descriptor = ltunnel_transport()
+    direct = [descriptor.direct_with(FakeTcpOptions(framing=framing)) for framing in ("tcp", "udp")]
+    assert direct == [Carrier.TCP, None]
 
 
 def test_overhead():

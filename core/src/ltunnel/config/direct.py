@@ -37,7 +37,7 @@ def discovering(stack: Stack, opened: Sequence[str]) -> Discovering | None:
     """Make the agent, None without a plugin; `opened` are the transports that could be had, in order."""
     if stack.discovery is None:
         return None
-    direct = {part.name: part.descriptor.direct for part in stack.transports}
+    direct = {part.name: part.descriptor.direct_with(part.options) for part in stack.transports}
     agent = stack.discovery.descriptor.create(stack.discovery.options)
     return Discovering(agent, carriers([direct[name] for name in opened]))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 
-from ltunnel.plugin import Address, Candidate, Limits, PathClass, Probe, read_target
+from ltunnel.plugin import Address, Candidate, Carrier, Limits, PathClass, Probe, read_target
 
 ROUND = 60.0
 """Seconds for which a START holds."""
@@ -56,8 +56,8 @@ class Allowance:
         if ports is None or len(self._minute) >= Limits.PER_MINUTE:
             return None
         lan = ports.get(probe.to[1])
-        if lan is None:
-            if any(ports.values()) or self._blind >= Limits.BLIND_PROBES:  # nobody's ports are guessed on a LAN
+        if lan is None:  # nobody's ports are guessed on a LAN, nor by opening connections
+            if any(ports.values()) or probe.carrier is Carrier.TCP or self._blind >= Limits.BLIND_PROBES:
                 return None
             self._blind += 1
         else:

@@ -16,7 +16,7 @@ from ltunnel.control.context import Context
 from ltunnel.control.session import Session
 from ltunnel.control.timers import Timer
 from ltunnel.control.way_table import Ask, AskSent, WayTable
-from ltunnel.plugin import Address, Flow, PathClass
+from ltunnel.plugin import Flow, PathClass
 from ltunnel.session import Path
 from ltunnel.wire.frames import TOKEN_SIZE, Probe
 
@@ -55,9 +55,10 @@ class Asking:
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
 
-    def ask(self, table: WayTable, transport: int, address: Address, path_class: PathClass, now: float) -> None:
+    def ask(self, table: WayTable, dial: Dial, path_class: PathClass, now: float) -> None:
         """Ask for a flow to an address, to probe it."""
-        self._ctx.calls.append(Dial(transport, address, Ask(table, transport, address, path_class, now)))
+        ask = Ask(table, dial.transport, dial.address, path_class, now)
+        self._ctx.calls.append(dial._replace(whose=ask))
 
     def dialled(self, ask: Ask, flow: Flow, now: float) -> None:
         """Send the probe over its flow, which may still be opening."""
@@ -78,7 +79,11 @@ class Asking:
             if sent.place == place:
                 del table.asks[token]
                 waited = now - sent.ask.began
+                newest = table.opening[place] = max(sent.ask.began, table.opening.get(place, sent.ask.began))
                 if waited >= OPENING:
+                    if newest > sent.ask.began:  # a later probe still waits for the same flow
+                        return None
+                    del table.opening[place]
                     return place
                 wait = min(schedule.cap, max(schedule.first, waited * (schedule.factor - 1.0)))
                 self._ctx.timers.set(Timer.ASK, (sent.ask, sent.flow), now + wait)
@@ -101,4 +106,6 @@ class Asking:
             if now - sent.when < ASK_TIME:
                 break
             late.append(table.asks.pop(token).place)
+        for place in [place for place, began in table.opening.items() if now - began >= ASK_TIME]:
+            del table.opening[place]
         return late

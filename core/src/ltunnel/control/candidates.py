@@ -38,6 +38,8 @@ class Dial(NamedTuple):
     address: Address
     whose: Hashable = None
     """Who gets the flow; None for a candidate to the hub."""
+    like: Flow | None = None
+    """A flow to the hub: `MeetingTransport.meet` from its local port is meant then."""
 
 
 class HangUp(NamedTuple):

@@ -80,8 +80,8 @@ class Discovery:
     """`hub` is the session with the hub. It is the `Seeker` of `Ways`."""
 
     __slots__ = (
-        "_agent", "_allowances", "_asked", "_carriers", "_ctx", "_flows", "_hub", "_hub_address", "_local", "_other",
-        "_ports", "_seen", "_started", "_there", "_ways",
+        "_agent", "_allowances", "_asked", "_asked_by", "_carriers", "_ctx", "_hub", "_hub_address", "_local",
+        "_other", "_ports", "_seen", "_started", "_there", "_ways",
     )  # fmt: skip
 
     def __init__(self, ctx: Context, ways: Ways, hub: Session, by: Discovering) -> None:
@@ -92,7 +92,7 @@ class Discovery:
         self._ports = FreshPorts(ctx, ways.uses, self._carriers.get(Carrier.UDP, 0))
         self._allowances: dict[bytes, Allowance] = {}
         self._asked: dict[bytes, Asking] = {}  # by token, the oldest first
-        self._flows: dict[tuple[int, Address], Flow] = {}  # of transports that have to open one
+        self._asked_by: dict[int, Flow] = {}  # over which the hub was asked last, of transports with connections
         self._local: tuple[LocalAddress, ...] = ()
         self._hub_address: Address | None = None
         self._other = 0
@@ -290,8 +290,11 @@ class Discovery:
             if probe.hops:
                 token = self._ctx.random(TOKEN_SIZE)
                 self._ctx.calls.append(Hint(transport, probe.to, pack_echo(token), probe.hops))
-            else:
+            elif probe.carrier is Carrier.UDP:
                 self._ways.probe(session, transport, probe.to, path_class, now)
+            elif transport in self._asked_by:  # only that flow's port is known to the other side
+                like = self._asked_by[transport]
+                self._ways.probe(session, transport, probe.to, path_class, now, like)
 
         self._from_port(probe.carrier, probe.peer, probe.port, send, now)
 
@@ -327,21 +330,17 @@ class Discovery:
         ):
             del self._asked[next(iter(self._asked))]
         asking = Asking(query, transport, address, now)
-        hub = self._hub.peer
-        if query.carrier is Carrier.TCP:
-            used = hub is not None and hub.path is not None and hub.path.transport == transport
-            flow = hub.path.flow if used and hub is not None and hub.path is not None else None
-            flow = flow if flow is not None else self._flows.get((transport, address))
-            if flow is not None:
-                self.dialled(asking, flow, now)
-                return
-        self._ctx.calls.append(Dial(transport, address, asking))
+        path = None if self._hub.peer is None else self._hub.peer.path
+        if query.carrier is Carrier.TCP and path is not None and path.transport == transport:
+            self.dialled(asking, path.flow, now)
+        else:
+            self._ctx.calls.append(Dial(transport, address, asking))
 
     def dialled(self, asking: Asking, flow: Flow, now: float) -> None:
         """Ask the question over the flow that it was dialled for."""
         query, hub, token = asking.query, self._hub.peer, self._ctx.random(TOKEN_SIZE)
         if query.carrier is Carrier.TCP:
-            self._flows = {(asking.transport, asking.address): flow}
+            self._asked_by[asking.transport] = flow
         if query.to_self:
             self._asked[token] = asking
             self._ctx.send(asking.transport, flow, pack_echo(token))

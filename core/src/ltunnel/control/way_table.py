@@ -46,8 +46,8 @@ class WayTable:
     """Paths by (transport, flow). The one through the hub is always there, in `relay` only."""
 
     __slots__ = (
-        "_bulk", "_bytes", "_numbers", "_packets", "asks", "current", "last_traffic", "peer", "reason", "relay",
-        "seeks", "session", "sought", "source", "ways",
+        "_bulk", "_bytes", "_numbers", "_packets", "asks", "current", "last_traffic", "opening", "peer", "reason",
+        "relay", "seeks", "session", "sought", "source", "ways",
     )  # fmt: skip
 
     def __init__(self, session: Session, peer: Peer, relay: Path, mtu: int, now: float) -> None:
@@ -64,6 +64,8 @@ class WayTable:
         """Where newer datagrams last came from than those before, if not from there."""
         self.asks: dict[bytes, AskSent] = {}
         """Probes that discovery asked for, by token, the newest last."""
+        self.opening: dict[tuple[int, Flow], float] = {}
+        """When the newest probe was asked for of those that wait for a flow to open."""
         self.last_traffic = now
         self._bulk = float("-inf")  # when much had been sent
         self.sought = now

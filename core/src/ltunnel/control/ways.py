@@ -15,7 +15,7 @@ from typing import Any
 
 from ltunnel.constants import DATA_OVERHEAD, RELAY_TRAILER
 from ltunnel.control.asking import Asking, Place, Seeker
-from ltunnel.control.candidates import HangUp
+from ltunnel.control.candidates import Dial, HangUp
 from ltunnel.control.choosing import Choosing
 from ltunnel.control.context import Context
 from ltunnel.control.flows import address_of
@@ -125,11 +125,17 @@ class Ways:
 
     # ---------------------------------------------------------------- from discovery
 
-    def probe(self, session: Session, transport: int, address: Address, path_class: PathClass, now: float) -> None:
-        """Send a probe to an address; it becomes a path when a PONG comes back. Each call sends one."""
+    def probe(
+        self, session: Session, transport: int, address: Address, path_class: PathClass, now: float,
+        like: Flow | None = None,
+    ) -> None:  # fmt: skip
+        """Send a probe to an address; it becomes a path when a PONG comes back. Each call sends one.
+
+        With `like`, a flow to the hub, the flow is met rather than connected, see `Dial`.
+        """
         table = self._of(session)
         if table is not None and self._choosing.possible:
-            self._asking.ask(table, transport, address, path_class, now)
+            self._asking.ask(table, Dial(transport, address, like=like), path_class, now)
 
     def dialled(self, ask: Ask, flow: Flow, now: float) -> None:
         """Send the probe over the flow that `probe` asked for."""

@@ -7,7 +7,7 @@ The runtime drives it with real ports, the simulator with simulated ones.
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from ltunnel.constants import HEADROOM
 from ltunnel.control.candidates import Call, ClosePort, Dial, HangUp, Hint, OpenPorts
@@ -35,7 +35,17 @@ from ltunnel.node.fec import REPORT_AT, NodeFec
 from ltunnel.node.nat import nat
 from ltunnel.node.ports import NodePorts, OpenOrder, PortOrder
 from ltunnel.node.status import status
-from ltunnel.plugin import Address, Carrier, Flow, HopLimit, LocalAddress, Port, RoutingPolicy, Transport
+from ltunnel.plugin import (
+    Address,
+    Carrier,
+    Flow,
+    HopLimit,
+    LocalAddress,
+    MeetingTransport,
+    Port,
+    RoutingPolicy,
+    Transport,
+)
 from ltunnel.session.peer import Network
 from ltunnel.wire.relay import node_name
 
@@ -252,7 +262,7 @@ class Node:
     def _carry_out(self, call: Call, now: float) -> None:
         match call:
             case Dial():
-                self.control.dialled(call, self._transports[call.transport].connect(call.address, now), now)
+                self._dial(call, now)
             case HangUp():
                 self._transports[call.transport].close(call.flow, now)
             case OpenPorts():
@@ -262,6 +272,14 @@ class Node:
                 self._ports.close(call)
             case Hint():
                 self._hint(call, now)
+
+    def _dial(self, dial: Dial, now: float) -> None:
+        transport = self._transports[dial.transport]
+        if dial.like is None:
+            flow = transport.connect(dial.address, now)
+        else:
+            flow = cast(MeetingTransport, transport).meet(dial.address, dial.like, now)
+        self.control.dialled(dial, flow, now)
 
     def _hint(self, hint: Hint, now: float) -> None:
         """Send a datagram that ends on its way, if the port can limit that; else none."""

@@ -94,13 +94,18 @@ class TransportDescriptor:
     reliable: bool = False
     """True when it repairs loss itself, as TCP does: erasure coding on top adds nothing. What it then loses are
     datagrams that it had no room for, so the line is full, and parity would fill it more."""
-    direct: Carrier | None = None
-    """What it is to direct paths between nodes; None if it can only reach a hub. Such a transport also takes a single
-    port of its first kind: fresh ports are further instances of it."""
+    direct: Carrier | Callable[[Any], Carrier | None] | None = None
+    """What it is to direct paths between nodes, None if it can only reach a hub; or (options) -> that. One for UDP also
+    takes a single port of its first kind: fresh ports are further instances of it. One for TCP is a
+    `MeetingTransport`."""
 
     def overhead_with(self, options: Any) -> int:
         """Return the overhead with these options."""
         return self.overhead(options) if callable(self.overhead) else self.overhead
+
+    def direct_with(self, options: Any) -> Carrier | None:
+        """Return what it is to direct paths with these options."""
+        return self.direct(options) if callable(self.direct) else self.direct
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -159,8 +159,10 @@ def _assemble(config: Config, read: Read | None, log: Log, stack: ExitStack) -> 
         shared = _shared_ports(plugins, opened)
         service.surroundings = Surroundings(loop, node, shared, remote, tun.name, moved=service.network_changed)
         stack.callback(service.surroundings.close)
-        if mapper is not None and shared:
-            service.port_mapping = PortMapping(loop, mapper, shared, service.take_mapping)
+        # Connections over TCP are met, not awaited.
+        mapped: dict[Carrier, int] = {key: number for key, number in shared.items() if key is Carrier.UDP}
+        if mapper is not None and mapped:
+            service.port_mapping = PortMapping(loop, mapper, mapped, service.take_mapping)
             stack.callback(service.port_mapping.close)
     control_socket.serve(service.answer)
     heed.hangup = Reload(config, read, node.fec, log)
@@ -200,7 +202,7 @@ def _direct_paths(
 
 def _shared_ports(plugins: Stack, opened: Sequence[Opened]) -> dict[Carrier, int]:
     """Return the numbers of the ports that all direct paths of a carrier may share."""
-    direct = {part.name: part.descriptor.direct for part in plugins.transports}
+    direct = {part.name: part.descriptor.direct_with(part.options) for part in plugins.transports}
     found: dict[Carrier, int] = {}
     for name, _, ports in opened:
         carrier = direct[name]
@@ -214,7 +216,7 @@ def _open_other_port(
 ) -> None:
     """Open a hub's second UDP port, by which nodes find out what kind of NAT they are behind. It goes without, too."""
     for index, (part, (_, _, ports)) in enumerate(zip(parts, opened, strict=True)):
-        if part.descriptor.direct is Carrier.UDP:
+        if part.descriptor.direct_with(part.options) is Carrier.UDP:
             number = ports[0].local[1] + 1
             try:
                 service.add_other_port(index, fresh.open(index, listen=number if number < 1 << 16 else 0))

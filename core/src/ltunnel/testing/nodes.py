@@ -246,8 +246,8 @@ class SimNode:
         """Open a hub's second UDP port, as the runtime does: it goes without if that is in use."""
         assert self.context.listen is not None
         host, number = self.context.listen
-        for index, descriptor in enumerate(self.world.transports.values()):
-            if descriptor.direct is Carrier.UDP:
+        for index, name in enumerate(self.world.transports):
+            if self.world.carrier(name) is Carrier.UDP:
                 with contextlib.suppress(OSError):
                     transport, port = self._open_more(index, replace(self.context, listen=(host, number + 1)))
                     other = node.add_other_port(index, transport, number + 1)
@@ -272,9 +272,9 @@ class SimNode:
             return
         self._interfaces = interfaces
         shared = {
-            descriptor.direct: self.ports[index][0].local[1]
-            for index, descriptor in reversed(list(enumerate(self.world.transports.values())))
-            if descriptor.direct is not None
+            carrier: self.ports[index][0].local[1]
+            for index, name in reversed(list(enumerate(self.world.transports)))
+            if (carrier := self.world.carrier(name)) is not None
         }
         local, networks = [], []
         for link, addresses in interfaces:

@@ -21,12 +21,13 @@ from typing import Any
 
 from ltunnel.constants import DEFAULT_MTU
 from ltunnel.control import ControlSettings, Role
-from ltunnel.control.discovery import Discovering
+from ltunnel.control.discovery import Discovering, carriers
 from ltunnel.keys.identity import Identity
 from ltunnel.keys.psk import NetworkKeys, derive_keys, format_key
 from ltunnel.plugin import (
     Address,
     Aead,
+    Carrier,
     CipherDescriptor,
     DiscoveryDescriptor,
     Options,
@@ -199,8 +200,12 @@ class World:
         if self.discovery is None:
             return None
         agent = self.discovery.create(self.options_of("discovery", self.discovery.options))
-        carriers = {descriptor.direct: index for index, descriptor in enumerate(self.transports.values())}
-        return Discovering(agent, {carrier: index for carrier, index in carriers.items() if carrier is not None})
+        return Discovering(agent, carriers([self.carrier(name) for name in self.transports]))
+
+    def carrier(self, transport: str) -> Carrier | None:
+        """Return what a transport is to direct paths."""
+        descriptor = self.transports[transport]
+        return descriptor.direct_with(self.options_of(transport, descriptor.options))
 
     def _settle(self) -> None:
         """Let everything happen that happens now."""

@@ -20,7 +20,7 @@ GLOBAL = 120 << 24
 MAPPED = 110 << 24
 PREDICTED = 105 << 24
 OBSERVED = 100 << 24
-TCP_PENALTY = 60 << 24
+BY_TCP = 40 << 24
 """Fake TCP ranks behind everything that UDP can do."""
 
 MAX_LAN = 3
@@ -28,20 +28,22 @@ MAX_LAN = 3
 
 
 def host_candidates(local: Iterable[LocalAddress]) -> list[Candidate]:
-    """Return the addresses of the machine's own interfaces that a peer may reach: public ones, and those on a LAN."""
+    """Return the addresses of the machine's own interfaces that a peer may reach: public ones, and those on a LAN.
+
+    They are for UDP: fake TCP has many ports, and only the hub sees which one it uses.
+    """
     lan: list[Candidate] = []
     public: list[Candidate] = []
     for own in local:
         ip = read_target(own.address)
-        if ip is None or ip.is_link_local:
+        if ip is None or ip.is_link_local or own.carrier is not Carrier.UDP:
             continue
         private = is_private(ip)
         if private and not own.network:
             continue
-        ranked = (LAN if private else GLOBAL) - (TCP_PENALTY if own.carrier is Carrier.TCP else 0)
         candidate = Candidate(
-            kind=CandidateKind.HOST, address=own.address, priority=ranked - len(lan) - len(public),
-            carrier=own.carrier, network=own.network if private else b"",
+            kind=CandidateKind.HOST, address=own.address, network=own.network if private else b"",
+            priority=(LAN if private else GLOBAL) - len(lan) - len(public),
         )  # fmt: skip
         (lan if private else public).append(candidate)
     return lan[:MAX_LAN] + public

@@ -9,6 +9,7 @@ from ltunnel.plugin import (
     Action,
     Behaviour,
     Candidate,
+    Carrier,
     LocalAddress,
     Prepared,
     Query,
@@ -89,9 +90,9 @@ class Agent:
             self._online = True
             self._survey(now)
 
-    def _survey(self, now: float) -> None:
+    def _survey(self, now: float, *, lacking: bool = False) -> None:
         self._survey_again = now + SURVEY_AGAIN
-        self._known.survey(now)
+        self._known.survey(now, lacking=lacking)
 
     def _moved(self) -> None:
         self._online = False
@@ -121,7 +122,7 @@ class Agent:
         found, self._answers = self._answers, []
         if self._online:
             if self._known.udp.blocked and now >= self._survey_again:
-                self._survey(now)
+                self._survey(now, lacking=True)
             for survey in self._known.surveys.values():
                 found += survey.actions(now)
         for campaign in list(self._campaigns.values()):
@@ -194,7 +195,11 @@ class Agent:
         """Find out what to tell the peer for a round."""
         campaign.overtake()
         campaign.begin(number, asks=asks)
-        if self._known.udp.blocked or campaign.improves:
+        if campaign.improves:
+            return
+        if self._known.tcp.address is not None and now - self._known.tcp.seen > STALE:
+            campaign.ask(Query(carrier=Carrier.TCP), now)
+        if self._known.udp.blocked:
             return
         if self._known.hard:
             *ports, campaign.port = campaign.fresh(3)
@@ -210,7 +215,7 @@ class Agent:
     def _tell(self, campaign: Campaign, now: float, *, asks: bool) -> Request | Prepared:
         """Tell the hub the own candidates: ask for a round, or say that we are ready for the peer's."""
         if campaign.phase is not Phase.REQUESTED:
-            answers = [question.answer for question in campaign.questions]
+            answers = [question.answer for question in campaign.questions if question.query.carrier is Carrier.UDP]
             observed, predicted = self._known.udp.address, predict(*answers) if len(answers) == 2 else ()
             if campaign.port and len(answers) == 1:
                 observed = answers[0] or observed

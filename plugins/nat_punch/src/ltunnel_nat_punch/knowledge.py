@@ -44,6 +44,11 @@ class Knowledge:
         return self.surveys[Carrier.UDP]
 
     @property
+    def tcp(self) -> Survey:
+        """The one about fake TCP; it knows an address if a connection to the hub can be had."""
+        return self.surveys[Carrier.TCP]
+
+    @property
     def hard(self) -> bool:
         """Whether this machine's NAT takes another port for each destination."""
         return self.behaviour().mapping in HARD
@@ -58,10 +63,11 @@ class Knowledge:
         self.mapped.clear()
         self.surveys = {carrier: Survey(carrier) for carrier in Carrier}
 
-    def survey(self, now: float) -> None:
-        """Begin to ask about all carriers there are."""
-        for carrier in {own.carrier for own in self.local} | {Carrier.UDP}:
-            self.surveys[carrier].start(now)
+    def survey(self, now: float, *, lacking: bool = False) -> None:
+        """Begin to ask about all carriers there are; with `lacking` only about those that nothing is known of."""
+        for carrier in sorted({own.carrier for own in self.local} | {Carrier.UDP}):
+            if not (lacking and self.surveys[carrier].address):
+                self.surveys[carrier].start(now)
 
     def note_mapping(self, signal: Signal, now: float) -> None:
         """Take note that a router maps a port, or does so no longer."""
@@ -91,16 +97,23 @@ class Knowledge:
         return addresses.pick(found)
 
     def _standing(self, now: float) -> Iterator[Candidate]:
-        """Give the candidates that hold for the shared ports, whatever the round."""
-        yield from addresses.host_candidates(self.local)
+        """Give the candidates that hold for the shared ports, whatever the round.
+
+        Where UDP is blocked, none outside the LAN is for UDP: that is how the peer knows. The only one for TCP is the
+        address that the hub saw: a connection to another node leaves from the port of that to the hub.
+        """
+        blocked = self.udp.blocked
+        for candidate in addresses.host_candidates(self.local):
+            if candidate.network or not blocked:
+                yield candidate
         self.mapped = {carrier: held for carrier, held in self.mapped.items() if held[1] > now}
-        for carrier, (address, _until) in self.mapped.items():
-            rank = addresses.MAPPED - (addresses.TCP_PENALTY if carrier is Carrier.TCP else 0)
-            yield Candidate(kind=CandidateKind.SRFLX, address=address, priority=rank, carrier=carrier)
-        tcp = self.surveys[Carrier.TCP].address
-        if tcp is not None:
-            rank = addresses.OBSERVED - addresses.TCP_PENALTY
-            yield Candidate(kind=CandidateKind.SRFLX, address=tcp, priority=rank, carrier=Carrier.TCP)
+        if Carrier.UDP in self.mapped and not blocked:
+            address = self.mapped[Carrier.UDP][0]
+            yield Candidate(kind=CandidateKind.SRFLX, address=address, priority=addresses.MAPPED)
+        if self.tcp.address is not None:
+            yield Candidate(
+                kind=CandidateKind.SRFLX, address=self.tcp.address, priority=addresses.BY_TCP, carrier=Carrier.TCP
+            )  # fmt: skip
 
 
 def predict(one: Address | None, other: Address | None) -> tuple[Candidate, ...]:

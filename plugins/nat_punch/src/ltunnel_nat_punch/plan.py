@@ -38,6 +38,13 @@ from ltunnel.plugin import (
 PLAIN = (0.0, 0.03, 0.1, 0.2, 0.4, 0.7)
 """Seconds after the beginning at which a candidate is probed."""
 FEW = (0.0, 0.2, 0.7)
+MEETING = (0.0, 1.2, 2.4, 3.2)
+"""The same over fake TCP. The first opens the connection, with a SYN a second until the peer's has come, and waits for
+it; the others follow over it."""
+TCP_LATER = 1.3
+"""Seconds that fake TCP waits in a round in which UDP may work: that comes first."""
+TCP_ROUND = 2
+"""From this round on fake TCP is tried although nothing says that UDP is blocked on a side."""
 STEP = 0.004
 """Seconds between two probes that fall due together."""
 LAG = 0.25
@@ -108,14 +115,23 @@ def plain(peer: bytes, candidates: Sequence[Candidate], *, times: Sequence[float
         lan = bool(candidate.network)
         for time in times:
             at = start + time + STEP * place + (0.0 if lan else lag)
-            number = 0 if lan or candidate.carrier is not Carrier.UDP else port
-            yield Timed(at, Probe(peer=peer, to=candidate.address, carrier=candidate.carrier, port=number))
+            yield Timed(at, Probe(peer=peer, to=candidate.address, port=0 if lan else port))
+
+
+def meeting(peer: bytes, candidates: Sequence[Candidate], *, start: float) -> Iterator[Timed]:
+    """Open a connection to each candidate over fake TCP, and probe it; the peer does the same at the same moment.
+
+    Neither side begins later by turns: a router that answers an early SYN with a reset would end it.
+    """
+    for candidate in candidates:
+        for time in MEETING:
+            yield Timed(start + time, Probe(peer=peer, to=candidate.address, carrier=Carrier.TCP))
 
 
 def hints(peer: bytes, candidates: Sequence[Candidate], *, start: float, port: int, hops: int) -> Iterator[Timed]:
     """Send something towards each candidate outside that ends on its way: behind our NAT, before the peer's."""
     for place, candidate in enumerate(candidates):
-        if not candidate.network and candidate.carrier is Carrier.UDP:
+        if not candidate.network:
             yield Timed(start + STEP * place, Probe(peer=peer, to=candidate.address, port=port, hops=hops))
 
 

@@ -16,7 +16,7 @@ from ltunnel_nat_punch.plan import Method, Timed
 def start(campaign: Campaign, signal: Signal, known: Knowledge, options: PunchOptions, now: float) -> None:
     """Plan the probes of the round that a START begins."""
     campaign.overtake()
-    goals = _goals(campaign, signal, known)
+    goals, met = _goals(campaign, signal, known)
     goal = plan.public(goals)
     own = plan.side(known.behaviour(), campaign.own)
     theirs = plan.side(signal.behaviour, signal.candidates)
@@ -47,20 +47,31 @@ def start(campaign: Campaign, signal: Signal, known: Knowledge, options: PunchOp
         hops = plan.HOPS[(signal.round - 1) % len(plan.HOPS)]
         timed += plan.hints(signal.peer, named, start=begin, port=port, hops=hops)
     timed += plan.plain(signal.peer, named, times=times, start=begin, lag=lag, port=port)
+    if met:
+        later = begin + (0.0 if goal is None else plan.TCP_LATER)
+        timed += plan.meeting(signal.peer, met, start=later)
+        end = max(end, later + plan.MEETING[-1])
     timed.sort(key=lambda timed: timed.at)
     campaign.history.append(round_)
     campaign.phase, campaign.round = Phase.PUNCHING, signal.round
-    campaign.named = frozenset(candidate.address for candidate in goals)
+    campaign.named = frozenset(candidate.address for candidate in (*goals, *met))
     campaign.near = frozenset(candidate.address for candidate in goals if candidate.network)
     campaign.probes = deque(timed)
     campaign.deadline = end + plan.GRACE
 
 
-def _goals(campaign: Campaign, signal: Signal, known: Knowledge) -> Sequence[Candidate]:
-    """Return the candidates that are worth a probe, best first."""
+def _goals(
+    campaign: Campaign, signal: Signal, known: Knowledge
+) -> tuple[Sequence[Candidate], Sequence[Candidate]]:  # fmt: skip
+    """Return the candidates that are worth a probe, best first: by UDP, and by fake TCP.
+
+    Fake TCP is for sites where UDP is blocked. Such a site names no address outside for UDP, so both sides know.
+    """
     goals = addresses.targets(signal.candidates, known.local)
     if campaign.improves:
-        return [goal for goal in goals if goal.network]
-    if plan.public(goals) is not None and not known.udp.blocked:
-        return [goal for goal in goals if goal.carrier is not Carrier.TCP]
-    return goals
+        return [goal for goal in goals if goal.network], ()
+    by_udp = [goal for goal in goals if goal.carrier is Carrier.UDP and (goal.network or not known.udp.blocked)]
+    may_work = known.udp.address is not None and plan.public(by_udp) is not None
+    if known.tcp.address is None or (may_work and signal.round < plan.TCP_ROUND):
+        return by_udp, ()
+    return by_udp, [goal for goal in goals if goal.carrier is Carrier.TCP and not goal.network]

@@ -23,7 +23,10 @@ def describe_nat(known: Knowledge) -> str:
     """Say in one sentence what kind of NAT there is."""
     survey, own = known.udp, known.behaviour()
     if survey.address is None:
-        return "UDP is blocked: the hub's answers do not arrive" if survey.blocked else "not known yet"
+        if not survey.blocked:
+            return "not known yet"
+        instead = "" if known.tcp.address is None else "; direct paths are looked for by fake TCP"
+        return f"UDP is blocked: the hub's answers do not arrive{instead}"
     if Carrier.UDP in known.mapped:
         return "a NAT with a port that is mapped to this machine: reachable from everywhere"
     filters = _FILTERS[own.filtering]
@@ -39,6 +42,8 @@ def describe_nat(known: Knowledge) -> str:
 def general_advice(known: Knowledge) -> list[str]:
     """Say what one could do about this machine's NAT."""
     if known.udp.blocked:
+        if known.tcp.address is not None:
+            return []
         return ["let UDP out of this network, or use transport_faketcp, so that direct paths are possible"]
     return [f"this NAT is in the way of direct paths: {OPEN_A_PORT}"] if known.hard else []
 

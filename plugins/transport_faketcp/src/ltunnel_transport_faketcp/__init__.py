@@ -9,6 +9,7 @@ from typing import Literal, Self, cast
 from pydantic import Field, model_validator
 
 from ltunnel.plugin import (
+    Carrier,
     HostRule,
     HostRuleKind,
     Options,
@@ -63,6 +64,10 @@ def _overhead(options: FakeTcpOptions) -> int:
     return TCP_OVERHEAD if options.framing == "tcp" else UDP_OVERHEAD
 
 
+def _direct(options: FakeTcpOptions) -> Carrier | None:
+    return Carrier.TCP if options.framing == "tcp" else None
+
+
 def _ports(options: FakeTcpOptions, context: TransportContext) -> Sequence[PortSpec]:
     kind = PortKind.RAW if options.framing == "tcp" else PortKind.UDP
     extra: dict[str, object] = {"protocol": TCP, "backend": options.backend} if kind is PortKind.RAW else {}
@@ -104,5 +109,5 @@ def ltunnel_transport() -> TransportDescriptor:
     """Provide the transport."""
     return TransportDescriptor(
         options=FakeTcpOptions, wire_name="faketcp", overhead=_overhead, ports=_ports, create=_create,
-        host_rules=_host_rules, needs_root=True,
+        host_rules=_host_rules, needs_root=True, direct=_direct,
     )  # fmt: skip
