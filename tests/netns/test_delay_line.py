@@ -7,7 +7,7 @@ import pytest
 from lab import Lab, traffic
 from lab.delay import DelayLine
 
-pytestmark = pytest.mark.netns
+pytestmark = [pytest.mark.netns, pytest.mark.alone]
 
 LEFT, RIGHT = "192.0.2.1", "192.0.2.2"
 

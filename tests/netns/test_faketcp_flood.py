@@ -8,7 +8,7 @@ from lab import Lab, Program, traffic
 from lab.network import HUB_OUTER, KEY, Network
 from lab.tunnel import PORT, config_file
 
-pytestmark = pytest.mark.netns
+pytestmark = [pytest.mark.netns, pytest.mark.alone]
 
 RATE = 20_000
 BACKENDS = ["packet", "tun"]

@@ -8,7 +8,7 @@ from lab import Lab, Tunnel, traffic
 from lab.network import KEY, attach_node
 from lab.tunnel import config_file
 
-pytestmark = pytest.mark.netns
+pytestmark = [pytest.mark.netns, pytest.mark.alone]
 
 CUT = {"tso": False, "gso": False, "tx-udp-segmentation": False}
 """Frames as they are on a wire, so that each is lost by itself."""

@@ -10,7 +10,7 @@ import pytest
 from lab import Lab, traffic
 from lab.network import Network
 
-pytestmark = pytest.mark.netns
+pytestmark = [pytest.mark.netns, pytest.mark.alone]
 
 WHOLE = {"tso": False, "gso": False, "gro": False, "tx-udp-segmentation": False}
 """Every datagram a frame of its own, so that each is lost by itself."""

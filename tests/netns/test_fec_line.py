@@ -9,7 +9,7 @@ from lab.delay import DelayLine
 from lab.network import Network
 from lab.tunnel import Tunnel
 
-pytestmark = pytest.mark.netns
+pytestmark = [pytest.mark.netns, pytest.mark.alone]
 
 ETHERNET = 14
 TRIES = 3
