@@ -213,24 +213,23 @@ def test_every_event_is_in_the_table(guide):
 
 def event_names():
     """Find the names of all events in the source: arguments of `emit` and `Event`, also through functions."""
-    trees = [ast.parse(path.read_text()) for path in SOURCE.rglob("*.py")]
-    names, by_function = set(), {}
-    for tree in trees:
+    names = set()
+    for tree in (ast.parse(path.read_text()) for path in SOURCE.rglob("*.py")):
+        by_function = {}
         for function in (n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)):
             parameters = [argument.arg for argument in function.args.args]
             for name in _event_arguments(function):
                 if isinstance(name, ast.Constant):
                     names.add(name.value)
                 elif isinstance(name, ast.Name) and name.id in parameters and function.name != "emit":
+                    assert function.name.startswith("_"), "events are made through functions of the same file"
                     by_function[function.name] = parameters.index(name.id) - (parameters[0] == "self")
-    assert by_function, "events are no longer made through functions; simplify this"
-    for call in (n for tree in trees for n in ast.walk(tree) if isinstance(n, ast.Call)):
-        name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
-        place = by_function.get(name)
-        if place is not None and place < len(call.args):  # other functions may have the name, too
-            argument = call.args[place]
-            if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
-                names.add(argument.value)
+        for call in (n for n in ast.walk(tree) if isinstance(n, ast.Call)):
+            name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+            if name in by_function:
+                argument = call.args[by_function[name]]
+                if isinstance(argument, ast.Constant):
+                    names.add(argument.value)
     return names
 
 

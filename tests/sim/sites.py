@@ -84,10 +84,11 @@ class Meeting:
     b: SimNode
     began: float = 0.0
 
-    def begin(self) -> None:
-        """Connect both, and send the first packet."""
+    def begin(self, idle: float = 0.0) -> None:
+        """Connect both, and send the first packet after a while."""
         self.world.start()
         assert self.world.run(10, until=self.world.all_up)
+        self.world.run(idle)
         self.began = self.world.now
         assert self.world.ping(self.a, self.b, timeout=1.0) is not None, "the first ping is not answered in a second"
 
@@ -130,19 +131,21 @@ class Meeting:
         return str(self.path(node)["class"])
 
 
-def new_world(seed: int | str, *, tcp: bool = False, **more: Any) -> World:
-    """Return a world whose nodes look for direct paths; with `tcp` there is fake TCP, too, which comes first."""
-    transports = {"transport_faketcp": ltunnel_transport_faketcp.ltunnel_transport()} if tcp else {}
+def new_world(seed: int | str, *, tcp: bool = False, udp_first: bool = False, **more: Any) -> World:
+    """Return a world whose nodes look for direct paths; with `tcp` there is fake TCP, too, first unless said."""
+    transports = {"transport_faketcp": ltunnel_transport_faketcp.ltunnel_transport()} if tcp and not udp_first else {}
     transports["transport_udp"] = ltunnel_transport_udp.ltunnel_transport()
+    if tcp and udp_first:
+        transports["transport_faketcp"] = ltunnel_transport_faketcp.ltunnel_transport()
     return World(
         transports, ltunnel_crypto_aesgcm.ltunnel_cipher(), seed,
         discovery=ltunnel_nat_punch.ltunnel_discovery(), routing=ltunnel_routing_mesh.ltunnel_routing(), **more,
     )  # fmt: skip
 
 
-def meet(one: str | Site, other: str | Site, seed: int | str, *, tcp: bool = False) -> Meeting:
+def meet(one: str | Site, other: str | Site, seed: int | str, **transports: bool) -> Meeting:
     """Return two nodes at sites, or at sites of these kinds, and their hub."""
-    world = new_world(seed, tcp=tcp)
+    world = new_world(seed, **transports)
     hub = world.add_hub(quality=LINE)
     sites = [SITES[site] if isinstance(site, str) else site for site in (one, other)]
     a = world.add_node("a", behind=sites[0](world, "home"), quality=LINE, offload=False)

@@ -65,6 +65,19 @@ def test_udp_carries_where_it_passes_although_the_hub_is_reached_by_fake_tcp(one
         assert {peer["transport"] for peer in meeting.hub.status()["peers"]} == {"transport_faketcp"}
 
 
+@pytest.mark.parametrize("idle", [0, 15, 400])
+def test_a_node_whose_session_with_the_hub_goes_by_udp_meets_one_without_udp(idle: float):
+    """It has a connection to the hub for the sake of its port, which is let go when it rests, and made again."""
+    walls: list[Firewall] = []
+    site = walled(SITES["port-restricted"], walls)
+    meeting = meet("port-restricted", site, f"idle {idle}", tcp=True, udp_first=True)
+    meeting.begin(idle)
+    assert meeting.talk(SOON, until=meeting.direct)
+    assert meeting.transports() == {"transport_faketcp"}
+    by = [node.status()["peers"][0]["transport"] for node in (meeting.a, meeting.b)]
+    assert by == ["transport_udp", "transport_faketcp"], "with the hub"
+
+
 def test_the_explanation_says_by_what():
     meeting, _ = blocked("port-restricted", "public", 1, "words")
     meeting.begin()

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from ltunnel.plugin import Behaviour, Candidate, CandidateKind, Dependence, Signal, SignalKind
+from ltunnel.plugin import Behaviour, Candidate, CandidateKind, Carrier, Dependence, Signal, SignalKind
 from ltunnel.testing import Packet
 from ltunnel.wire.frames import Ping
 from ltunnel.wire.observe import Observe
@@ -28,8 +28,9 @@ HARD = Behaviour(mapping=Dependence.ADDRESS_AND_PORT_DEPENDENT, filtering=Depend
 class Scene:
     """A hub, a node at home with a printer on its LAN, Mallory, and somebody who has nothing to do with any of them."""
 
-    def __init__(self) -> None:
-        self.world = world = new_world("third parties", trace=True)
+    def __init__(self, carrier: Carrier = Carrier.UDP) -> None:
+        self.carrier = carrier
+        self.world = world = new_world("third parties", tcp=carrier is Carrier.TCP, trace=True)
         self.hub = world.add_hub(quality=LINE)
         self.home = world.add_nat("home", quality=LINE, filtering=BOTH)
         self.a = world.add_node("a", behind=self.home, addresses=["192.168.1.10"], quality=LINE)
@@ -69,7 +70,7 @@ class Scene:
             (CandidateKind.SRFLX, (own, OWN_PORT), b""),
         ]  # fmt: skip
         return tuple(
-            Candidate(kind=kind, address=address, priority=1000 - place, network=network)
+            Candidate(kind=kind, address=address, priority=1000 - place, network=network, carrier=self.carrier)
             for place, (kind, address, network) in enumerate(named)
         )
 
@@ -102,7 +103,10 @@ def scene() -> Scene:
     return Scene()
 
 
-def test_asking_for_a_path_to_somebody_elses_address(scene: Scene):
+@pytest.mark.parametrize("carrier", list(Carrier))
+def test_asking_for_a_path_to_somebody_elses_address(carrier: Carrier):
+    """Nor does anybody open connections to a third party."""
+    scene = Scene(carrier)
     for number in range(3):
         scene.say(PunchStage.REQUEST, number=number)
         scene.world.run(5)

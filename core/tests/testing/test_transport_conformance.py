@@ -8,6 +8,7 @@ import pytest
 from ltunnel.plugin import (
     Address,
     Buffer,
+    Carrier,
     Endpoint,
     NoOptions,
     Port,
@@ -292,6 +293,13 @@ def test_bad_descriptors_are_found(failures: Callable[..., set[str]]):
 
     for changes in ({"overhead": 200}, {"wire_name": ""}, {"ports": greedy}):
         assert "test_descriptor" in failures(TransportConformance, descriptor=describe(Bare, **changes))
+
+
+def test_transports_that_cannot_carry_direct_paths_as_they_say_are_found(failures: Callable[..., set[str]]):
+    assert failures(TransportConformance, descriptor=describe(Bare, direct=Carrier.UDP)) == set()
+    assert failures(TransportConformance, descriptor=describe(Bare, direct=Carrier.TCP)) == {"test_direct_paths"}
+    by_options = describe(Bare, direct=lambda options: Carrier.TCP)
+    assert failures(TransportConformance, descriptor=by_options) == {"test_direct_paths"}
 
 
 def test_a_datagram_transport_that_claims_to_repair_losses_is_found(failures: Callable[..., set[str]]):

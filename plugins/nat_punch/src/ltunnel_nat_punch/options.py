@@ -8,12 +8,7 @@ from ltunnel.plugin import Limits, Options
 class PunchOptions(Options):
     """The section ``nat_punch`` of a configuration."""
 
-    rounds: int = Field(
-        3,
-        ge=1,
-        le=6,
-        description="rounds of probes in a row before it is left for a while; the third is also by fake TCP",
-    )
+    rounds: int = Field(3, ge=1, le=6, description="rounds of probes in a row before it is left for a while")
     birthday: bool = Field(True, description="guess ports where one NAT changes them and the other does not")
     ports: int = Field(
         Limits.PORTS, ge=16, le=Limits.PORTS, description="birthday method: ports opened where the NAT changes ports"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from ltunnel.constants import HEADROOM, MAX_DATAGRAM, MAX_ROWS
-from ltunnel.plugin import Port, PortKind, PortSpec, Transport, TransportContext, TransportDescriptor
+from ltunnel.plugin import Carrier, Port, PortKind, PortSpec, Transport, TransportContext, TransportDescriptor
 from ltunnel.testing.conformance.base import DescriptorConformance
 from ltunnel.testing.conformance.lab import Lab
 from ltunnel.testing.datagrams import TCP, UDP
@@ -60,6 +60,14 @@ class TransportConformance(DescriptorConformance):
             specs = descriptor.ports(options, TransportContext(listen=None, remote=(host, 9000)))
             assert specs
             assert all(spec.port == 0 for spec in specs), "a node's ports are ephemeral"
+
+    def test_direct_paths(self) -> None:
+        """One for direct paths by UDP has one port, so that others like it can be made; one by TCP can meet."""
+        options = self.make_options()
+        carrier = self.descriptor.direct_with(options)
+        transport = self.make_lab().node.transport
+        assert carrier is not Carrier.UDP or len(transport.ports) == 1
+        assert carrier is not Carrier.TCP or callable(getattr(transport, "meet", None))
 
     def test_keeps_its_ports(self) -> None:
         """`ports` are those that it was given, in order."""
