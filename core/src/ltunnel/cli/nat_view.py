@@ -23,7 +23,8 @@ def nat_view(answer: Mapping[str, Any]) -> RenderableType:
     """Return the NAT, the own candidates, and what was tried with each peer."""
     parts: list[RenderableType] = [Text(f"client {_word(answer, 'name')}", style="bold")]
     if not answer.get("enabled"):
-        parts.append(Text("direct paths are off (p2p_enabled, discovery)", style="yellow"))
+        why = "p2p_enabled, discovery or routing is switched off, or no transport goes over UDP"
+        parts.append(Text(f"direct paths are off: {why}", style="yellow"))
     else:
         parts += _nat(answer)
     peers = answer.get("peers") or ()
