@@ -1,5 +1,9 @@
 """An agent from day to day: what it asks, tells, remembers, and says for itself."""
 
+from dataclasses import replace
+
+import pytest
+
 from ltunnel.plugin import (
     Answer,
     Behaviour,
@@ -217,6 +221,26 @@ def test_a_mapped_port_makes_a_hard_nat_easy():
     assert (SEEN[0], 4500) not in [candidate.address for candidate in day.agent.candidates(day.now)]
     day.tell(SignalKind.MAPPED, address=None)
     assert day.agent.behaviour().mapping is Dependence.ADDRESS_AND_PORT_DEPENDENT
+
+
+def test_a_port_mapped_by_a_router_behind_another_nat_makes_nothing_easy():
+    day = Day(hard=7001)
+    day.run(3)
+    day.tell(SignalKind.MAPPED, address=("100.64.0.9", 4500), lifetime=600.0)
+    assert day.agent.behaviour().mapping is Dependence.ADDRESS_AND_PORT_DEPENDENT
+    assert "hard (symmetric)" in day.told()["nat"]
+    assert "behind another NAT" in day.told()["advice"][0]
+
+
+@pytest.mark.parametrize(("host", "words"), [(THERE.address[0], "firewall"), (SEEN[0], "the same NAT")])
+def test_what_one_could_do_when_nothing_comes_through(host, words):
+    day = Day(rounds=1)
+    day.tell(SignalKind.SEEK, peer=PEER)
+    day.run(2)
+    day.start(candidates=(replace(THERE, address=(host, 4000)),))
+    day.run(3)
+    (advice,) = day.told()["peers"][PEER.hex()]["advice"]
+    assert words in advice
 
 
 def test_in_another_network_everything_is_found_out_anew():

@@ -150,7 +150,7 @@ class Agent:
 
     def explain(self, now: float) -> Mapping[str, Any]:
         """Describe what was found out and done; see `ltunnel.plugin.DiscoveryAgent`."""
-        known, own = self._known, self.behaviour()
+        known = self._known
         return {
             "nat": describe_nat(known),
             "advice": general_advice(known),
@@ -159,7 +159,7 @@ class Agent:
                 for carrier, (address, until) in known.mapped.items()
             ],
             "peers": {
-                key.hex(): {**campaign.describe(now), "advice": peer_advice(campaign, own)}
+                key.hex(): {**campaign.describe(now), "advice": peer_advice(campaign, known)}
                 for key, campaign in self._campaigns.items()
             },
         }
