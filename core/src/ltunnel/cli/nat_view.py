@@ -53,10 +53,10 @@ def _nat(answer: Mapping[str, Any]) -> Iterator[RenderableType]:
 
 def _peer(peer: Mapping[str, Any]) -> Iterator[RenderableType]:
     used: Mapping[str, Any] = next((path for path in peer.get("paths") or () if path.get("used")), {})
-    way = _word(used, "class") or _word(peer, "state")
+    way = f"by {_word(used, 'class')}" if used else _word(peer, "state")
     where = f" {_word(used, 'endpoint')}" if used.get("endpoint") else ""
     why = f": {_word(peer, 'chosen')}" if peer.get("chosen") else ""
-    yield Text.assemble((f"{_word(peer, 'name')} ", "bold"), f"by {way}{where}{why}")
+    yield Text.assemble((f"{_word(peer, 'name')} ", "bold"), f"{way}{where}{why}")
     tried = peer.get("tried") or {}
     rounds = list(tried.get("rounds") or ())[-_ROUNDS:]
     if rounds:
