@@ -212,7 +212,7 @@ def test_every_event_is_in_the_table(guide):
 
 
 def event_names():
-    """Find the names of all events in the source: arguments of `emit` and `Event`, also through a module's functions."""
+    """Find the names of all events in the source: arguments of `emit` and `Event`, also through functions."""
     names, through = set(), 0
     for path in SOURCE.rglob("*.py"):
         tree, by_function = ast.parse(path.read_text()), {}
