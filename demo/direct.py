@@ -131,6 +131,7 @@ class _Timeline:
         self._began = time.time()
         self._cells = ""
         self._drawn = self._began
+        self._newest = "they talk"
 
     @property
     def passed(self) -> float:
@@ -149,7 +150,9 @@ class _Timeline:
                 answered = any(self._drawn <= moment < self._drawn + _TICK for moment in answers)
                 self._cells += self._cell(paths, answered=answered)
                 self._drawn += _TICK
-            self._step.going_on(f"{self.draw()} {_both(paths)}, last answer to a ping {now - last:.1f} s ago")
+            self._step.going_on(
+                f"{self.draw()} {self._newest}: {_both(paths)}, last answer to a ping {now - last:.1f} s ago"
+            )
             if enough(paths):
                 return
             if time.monotonic() > deadline:
@@ -158,6 +161,7 @@ class _Timeline:
 
     def say(self, what: str, more: str) -> None:
         """Tell when something happened."""
+        self._newest = what
         self._step.say(f"{self.passed:5.1f} s  {what:<12}  {more}")
 
     def draw(self) -> str:
