@@ -16,8 +16,8 @@ from ltunnel.testing import Packet
 from ltunnel.wire.frames import Ping
 from ltunnel.wire.observe import Observe
 from ltunnel.wire.punch import Punch, PunchStage
+from tests.sim.mallory import Mallory, key
 from tests.sim.sites import BOTH, LINE, new_world
-from tests.sim.test_adversary import Mallory, key
 
 VICTIM = "198.51.100.250"
 OWN_PORT = 7777
