@@ -258,9 +258,9 @@ def test_a_refusal_is_told():
     day = Day()
     day.run(2)
     day.tell(SignalKind.SEEK, peer=PEER)
-    day.tell(SignalKind.REFUSED, peer=PEER, reason="it takes no direct paths")
+    day.tell(SignalKind.REFUSED, peer=PEER, reason="that node takes no direct paths")
     shown = day.told()["peers"][PEER.hex()]
-    assert shown["refused"] == "it takes no direct paths"
+    assert shown["refused"] == "that node takes no direct paths"
     assert "takes no direct paths" in shown["advice"][0]
     assert shown["retry_in"] > 0
 
