@@ -254,6 +254,23 @@ def test_in_another_network_everything_is_found_out_anew():
     assert day.take(Query)
 
 
+def test_what_has_worked_is_known_in_the_next_session():
+    day = Day()
+    day.run(2)
+    day.start(1)
+    day.tell(SignalKind.PONG, peer=PEER, address=THERE.address, carrier=Carrier.UDP)
+    day.tell(SignalKind.CLOSED, peer=PEER)
+    day.tell(SignalKind.SEEK, peer=PEER)
+    day.run(2)
+    assert [request.round for request in day.take(Request)] == [1, 1], "asked, and asked again"
+    day.tell(SignalKind.CLOSED, peer=PEER)
+    day.tell(SignalKind.MOVED)
+    day.tell(SignalKind.INTERFACES, local=LOCAL)
+    day.run(2)
+    day.tell(SignalKind.SEEK, peer=PEER)
+    assert [request.round for request in day.take(Request)] == [0], "nothing that was learnt elsewhere holds"
+
+
 def test_a_refusal_is_told():
     day = Day()
     day.run(2)
