@@ -33,7 +33,7 @@ $(STAMP): $(PROJECTS)
 system: ## install the Debian packages that tests and demo need (root), as far as they are missing
 	@scripts/system build lab test
 
-demo: install ## watch a hub and four nodes at work, on namespaces of this machine
+demo: install ## watch a hub and six nodes at work, on namespaces of this machine
 	@scripts/system lab
 	@$(BIN)/python -m demo
 

@@ -1,1 +1,1 @@
-"""The demo: a hub and four nodes, the real program, on a small internet of this machine."""
+"""The demo: a hub and six nodes, the real program, on a small internet of this machine."""

@@ -4,6 +4,8 @@ import signal
 import sys
 from types import FrameType
 
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
@@ -12,12 +14,14 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 def main() -> int:
     """Show it, and leave nothing behind."""
     try:
-        for number in (signal.SIGTERM, signal.SIGHUP):
+        for number in _ENDING:
             signal.signal(number, _interrupt)
         from demo.story import tell
 
         return tell()
     except KeyboardInterrupt:
+        for number in _ENDING:
+            signal.signal(number, signal.SIG_IGN)  # a second one would end the interpreter while it ends
         print("\ninterrupted; everything that was built is removed", file=sys.stderr)
         return 130
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.padding import Padding
 from rich.panel import Panel
 from rich.status import Status
 from rich.table import Table
@@ -29,7 +30,7 @@ class Step:
 
     def going_on(self, text: str) -> None:
         """Show what is going on; a terminal replaces it as it changes, a file never sees it."""
-        self._spinner.update(Text.assemble(self.title, "  ", (text, "cyan")))
+        self._spinner.update(Text.assemble(self.title, "\n    ", (text, "cyan")))
 
 
 class Screen:
@@ -56,7 +57,7 @@ class Screen:
                 raise
         self.console.print(Text.assemble(("✓ ", "bold green"), title, (f"  {time.monotonic() - began:.1f} s", "dim")))
         for finding in step.findings:
-            self.console.print(Text(f"    {finding}", style="cyan"))
+            self.console.print(Padding(Text(finding, style="cyan"), (0, 0, 0, 4), expand=False))
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Show a table; columns that begin with ``>`` stand to the right."""

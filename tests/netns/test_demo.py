@@ -24,6 +24,14 @@ def start() -> subprocess.Popen[str]:
     return subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
+def bytes_of(said: str, pattern: str) -> float:
+    """Return the number of bytes that stands where `pattern` has its group: "3 kB"."""
+    found = re.search(pattern, said)
+    assert found, said
+    count, unit = found[1].split()
+    return float(count) * {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9}[unit]
+
+
 def left_behind(pid: int, born: str) -> list[str]:
     """Return what a demo with this pid and start time has left: namespaces, folders, processes."""
     mark = f"ltlab.{pid}.{born}."
@@ -42,29 +50,49 @@ def test_the_demo_shows_it_all() -> None:
     began = time.monotonic()
     demo = start()
     born = owner.start_time(demo.pid) or ""
-    said, _ = demo.communicate(timeout=100)
+    said, _ = demo.communicate(timeout=150)
 
     assert demo.returncode == 0, said
-    assert time.monotonic() - began < 80
-    for word in ("handshake with hub", "alice → 10.0.0.3", "bob   → fd00::2", "Gbit/s", "it works"):
+    assert time.monotonic() - began < 100
+    for word in ("handshake with hub", "alice → 10.0.0.3", "bob   → fd00::2", "it works"):
         assert word in said, said
     assert "(transport_faketcp, key" in said  # she who has no UDP at all
     assert "goes on over transport_faketcp (transport_udp went dead)" in said
-    without, repaired = re.findall(r"([\d.]+) Mbit/s, .* lost", said)
-    assert float(repaired) > 3 * float(without)
+    without, repaired, learnt = map(float, re.findall(r"([\d.]+) Mbit/s, .* lost", said))
+    assert repaired > 3 * without
+    assert learnt > without
     lost, residual = re.findall(r"([\d.]+)% lost, ([\d.]+)% after repair", said)[0]
     assert float(lost) > 2.5
     assert float(residual) < float(lost) / 2
+    assert_two_meet(said)
     assert "\x1b" not in said  # no terminal, no control characters
     assert left_behind(demo.pid, born) == []
 
 
+def assert_two_meet(said: str) -> None:
+    """Check what is said of node to node: direct where both can, through the hub before that and while it is cut."""
+    assert re.search(r"Gbit/s, \S+ [GM]B; direct to 192\.0\.2\.2:\d+ over transport_udp", said), said
+    assert bytes_of(said, r"the hub forwarded (\S+ \w?B) of it") < 1e6
+    assert bytes_of(said, r"for that the hub forwarded (\S+ \w?B)") > 100
+    assert "erin goes direct to 198.18.2.2:" in said
+    assert "frank goes direct to 198.18.1.2:" in said
+    assert "NAT: a NAT" in said  # of `ltunnel nat`
+    moments = re.findall(r"([\d.]+) s  (cut|on the hub|healed|direct again) +", said)
+    times = {what: float(when) for when, what in moments}
+    assert list(times) == ["cut", "on the hub", "healed", "direct again"]
+    assert times["on the hub"] - times["cut"] < 10
+    assert times["direct again"] - times["healed"] < 60
+    assert re.search(r"█+[ ▄█]*▄{4}[ ▄█]*█", said), said
+    assert float(re.findall(r"at most ([\d.]+) s between two answers; the hub", said)[0]) < 7.5
+    assert "SHA-256" in said
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_demo_leaves_nothing_behind(number: signal.Signals) -> None:
-    for _ in range(3):
+    for latest in (3, 8, 25):
         demo = start()
         born = owner.start_time(demo.pid) or ""
-        time.sleep(random.uniform(0.3, 8))
+        time.sleep(random.uniform(0.3, latest))
         demo.send_signal(number)
         if random.random() < 0.5:
             time.sleep(0.05)

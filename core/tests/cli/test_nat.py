@@ -57,7 +57,7 @@ def test_the_view_tells_the_whole_story():
 @pytest.mark.parametrize(("changes", "said"), [
     ({"enabled": False}, "direct paths are off"),
     ({"peers": []}, "no other clients yet"),
-    ({"peers": [{"name": "bob", "state": "expired"}]}, "bob by expired"),
+    ({"peers": [{"name": "bob", "state": "expired"}]}, "bob expired"),
     ({"peers": [{**PEER, "name": "b\x1b[31mob"}]}, "b\\x1b[31mob"),
     ({"nat": "\x07"}, "\\x07"),
 ])  # fmt: skip

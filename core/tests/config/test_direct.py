@@ -55,6 +55,9 @@ def test_they_are_made_and_leave_the_fingerprint_alone():
     assert found is not None
     assert found.carriers == {Carrier.UDP: 1}
     assert routing_policy(stack) is not None
+    assert discovering(stack, ["transport_tls"]) is None, "nothing that carries direct paths could be had"
+    unchosen = load_stack(Config.model_validate({**CLIENT, "transport": ["transport_udp"], "routing": "none"}))
+    assert discovering(unchosen, ["transport_udp"]) is None, "nobody would choose a direct path"
     bare = load_stack(Config.model_validate({**CLIENT, "p2p_enabled": False}))
     assert fingerprint(stack) == fingerprint(bare)
 

@@ -15,9 +15,12 @@ class Ports:
         self.needed: set[int] = set()
         self.ports = FreshPorts(self.ctx, self.needed.__contains__, base=2)
         self.sent: list[int] = []
+        self.closed: list[int] = []
 
     def use(self, peer: bytes, number: int, now: float = 0.0) -> bool:
-        return self.ports.use(FreshPort(peer, number), self.sent.append, now)
+        port = FreshPort(peer, number)
+        self.closed += self.ports.make_room(port, now)
+        return self.ports.use(port, self.sent.append, now)
 
 
 def test_a_port_is_ordered_once_and_what_waits_goes_when_it_is_open():
@@ -64,7 +67,9 @@ def test_one_peer_gets_so_many_and_a_new_round_takes_the_place_of_the_last():
         given.ports.opened(FreshPort(A, number), number)
     assert not given.use(A, 1000, now=1.0)
     assert given.use(B, 1, now=1.0)
+    assert not given.closed
     assert given.use(A, 1000, now=20.0), "those of the last round are not needed any more"
+    assert sorted(given.closed) == list(range(1, Limits.PORTS + 1)), "and whoever waits for answers there is told"
     assert len(given.ports) == 2
 
 

@@ -1,10 +1,15 @@
 """An agent from day to day: what it asks, tells, remembers, and says for itself."""
 
+from dataclasses import replace
+
+import pytest
+
 from ltunnel.plugin import (
     Answer,
     Behaviour,
     Candidate,
     CandidateKind,
+    Carrier,
     Dependence,
     LocalAddress,
     Probe,
@@ -159,6 +164,26 @@ def test_a_mapped_port_makes_a_hard_nat_easy(new_day):
     assert day.agent.behaviour().mapping is Dependence.ADDRESS_AND_PORT_DEPENDENT
 
 
+def test_a_port_mapped_by_a_router_behind_another_nat_makes_nothing_easy(new_day):
+    day = new_day(hard=7001)
+    day.run(3)
+    day.tell(SignalKind.MAPPED, address=("100.64.0.9", 4500), lifetime=600.0)
+    assert day.agent.behaviour().mapping is Dependence.ADDRESS_AND_PORT_DEPENDENT
+    assert "hard (symmetric)" in day.told()["nat"]
+    assert "behind another NAT" in day.told()["advice"][0]
+
+
+@pytest.mark.parametrize(("host", "words"), [(THERE.address[0], "firewall"), (SEEN[0], "the same NAT")])
+def test_what_one_could_do_when_nothing_comes_through(new_day, host, words):
+    day = new_day(rounds=1)
+    day.tell(SignalKind.SEEK, peer=PEER)
+    day.run(2)
+    day.start(candidates=(replace(THERE, address=(host, 4000)),))
+    day.run(3)
+    (advice,) = day.told()["peers"][PEER.hex()]["advice"]
+    assert words in advice
+
+
 def test_in_another_network_everything_is_found_out_anew(new_day):
     day = new_day()
     day.run(3)
@@ -170,12 +195,29 @@ def test_in_another_network_everything_is_found_out_anew(new_day):
     assert day.take(Query)
 
 
+def test_what_has_worked_is_known_in_the_next_session(new_day):
+    day = new_day()
+    day.run(2)
+    day.start(1)
+    day.tell(SignalKind.PONG, peer=PEER, address=THERE.address, carrier=Carrier.UDP)
+    day.tell(SignalKind.CLOSED, peer=PEER)
+    day.tell(SignalKind.SEEK, peer=PEER)
+    day.run(2)
+    assert [request.round for request in day.take(Request)] == [1, 1], "asked, and asked again"
+    day.tell(SignalKind.CLOSED, peer=PEER)
+    day.tell(SignalKind.MOVED)
+    day.tell(SignalKind.INTERFACES, local=LOCAL)
+    day.run(2)
+    day.tell(SignalKind.SEEK, peer=PEER)
+    assert [request.round for request in day.take(Request)] == [0], "nothing that was learnt elsewhere holds"
+
+
 def test_a_refusal_is_told(new_day):
     day = new_day()
     day.run(2)
     day.tell(SignalKind.SEEK, peer=PEER)
-    day.tell(SignalKind.REFUSED, peer=PEER, reason="it takes no direct paths")
+    day.tell(SignalKind.REFUSED, peer=PEER, reason="that node takes no direct paths")
     shown = day.told()["peers"][PEER.hex()]
-    assert shown["refused"] == "it takes no direct paths"
+    assert shown["refused"] == "that node takes no direct paths"
     assert "takes no direct paths" in shown["advice"][0]
     assert shown["retry_in"] > 0

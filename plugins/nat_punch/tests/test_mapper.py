@@ -197,6 +197,13 @@ def test_a_upnp_library_that_finds_nothing_is_no_mapping(gateway):
     assert gateway(7).mapper(lambda: Library(Lonely())).map(Carrier.UDP, 4500, 3600.0) is None
 
 
+@pytest.mark.parametrize("said", ["", "0.0.0.0", "127.0.0.1", "no address\x1b[31m"])
+def test_an_outside_address_that_is_none_is_no_mapping(gateway, said):
+    device = Device()
+    device.externalipaddress = lambda: said
+    assert gateway(7).mapper(lambda: Library(device)).map(Carrier.UDP, 4500, 3600.0) is None
+
+
 def test_the_real_library_has_what_is_used():
     library = pytest.importorskip("miniupnpc")
     used = {name for name in vars(Device) if not name.startswith("_")} - {"leases"}

@@ -164,3 +164,15 @@ def test_runs():
     sizes = [[len(batch), seg] for batch, seg in runs([slot(n) for n in (5, 5, 3, 5, 7, 7, 2, 2)])]
     assert sizes == [[13, 5], [5, 5], [16, 7], [2, 2]]
     assert [len(batch) for batch, _ in runs([slot(1000)] * 100)] == [65_000, 35_000]
+
+
+def test_a_datagram_too_large_for_a_packet_is_dropped(make_wall):
+    wall = make_wall()
+    flow, _ = wall.open_flow()
+    sent = flow.sent
+    assert not wall.node.send(flow, [bytes(65_507)], wall.now)
+    assert not wall.node.send(flow, [bytes(65_507)] * 2, wall.now)
+    assert flow.sent == sent
+    assert wall.node.send(flow, [b"after"], wall.now)
+    wall.run(0.5)
+    assert wall.hub.datagrams == [b"after"]

@@ -23,9 +23,8 @@ def nat_view(answer: Mapping[str, Any]) -> RenderableType:
     """Return the NAT, the own candidates, and what was tried with each peer."""
     parts: list[RenderableType] = [Text(f"client {_word(answer, 'name')}", style="bold")]
     if not answer.get("enabled"):
-        parts.append(
-            Text("direct paths are off (p2p_enabled, discovery), or no transport here can carry them", style="yellow")
-        )
+        why = "p2p_enabled, discovery or routing is switched off, or no transport can carry them"
+        parts.append(Text(f"direct paths are off: {why}", style="yellow"))
     else:
         parts += _nat(answer)
     peers = answer.get("peers") or ()
@@ -54,10 +53,10 @@ def _nat(answer: Mapping[str, Any]) -> Iterator[RenderableType]:
 
 def _peer(peer: Mapping[str, Any]) -> Iterator[RenderableType]:
     used: Mapping[str, Any] = next((path for path in peer.get("paths") or () if path.get("used")), {})
-    way = _word(used, "class") or _word(peer, "state")
+    way = f"by {_word(used, 'class')}" if used else _word(peer, "state")
     where = f" {_word(used, 'endpoint')}" if used.get("endpoint") else ""
     why = f": {_word(peer, 'chosen')}" if peer.get("chosen") else ""
-    yield Text.assemble((f"{_word(peer, 'name')} ", "bold"), f"by {way}{where}{why}")
+    yield Text.assemble((f"{_word(peer, 'name')} ", "bold"), f"{way}{where}{why}")
     tried = peer.get("tried") or {}
     rounds = list(tried.get("rounds") or ())[-_ROUNDS:]
     if rounds:

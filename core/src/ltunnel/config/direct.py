@@ -34,12 +34,15 @@ def _plugin(config: Config, written: str, usual: str, entries: Entries) -> str |
 
 
 def discovering(stack: Stack, opened: Sequence[str]) -> Discovering | None:
-    """Make the agent, None without a plugin; `opened` are the transports that could be had, in order."""
-    if stack.discovery is None:
-        return None
+    """Make the agent; `opened` are the transports that could be had, in order.
+
+    None without a plugin, without another one that would choose a direct path, or without a transport that has any.
+    """
     direct = {part.name: part.descriptor.direct_with(part.options) for part in stack.transports}
-    agent = stack.discovery.descriptor.create(stack.discovery.options)
-    return Discovering(agent, carriers([direct[name] for name in opened]))
+    found = carriers([direct[name] for name in opened])
+    if stack.discovery is None or stack.routing is None or not found:
+        return None
+    return Discovering(stack.discovery.descriptor.create(stack.discovery.options), found)
 
 
 def port_mapper(stack: Stack) -> PortMapper | None:

@@ -307,7 +307,10 @@ class Discovery:
             if index is not None:
                 send(index)
         elif carrier is Carrier.UDP and Carrier.UDP in self._carriers:
-            self._ports.use(FreshPort(peer, port), send, now)
+            fresh = FreshPort(peer, port)
+            for transport in self._ports.make_room(fresh, now):
+                self._ways.port_closed(transport, now)
+            self._ports.use(fresh, send, now)
 
     # ---------------------------------------------------------------- questions
 

@@ -12,6 +12,8 @@ from ltunnel.plugin import Limits
 
 KEPT = 30.0
 """Seconds without use after which a port is closed, unless a path goes over it."""
+EARLIER = 12.0
+"""The same when a new round needs room: a round is over by then."""
 MOST = 300
 """Ports open at once, for all peers."""
 WAITING = 4
@@ -51,7 +53,6 @@ class FreshPorts:
         """Call `then` with the port's transport, now or when it is open; False if it cannot be had."""
         known = self._ports.get(port)
         if known is None:
-            self._make_room(port.peer, now)
             of_peer = sum(other.peer == port.peer for other in self._ports)
             if of_peer >= Limits.PORTS or len(self._ports) >= MOST:
                 return False
@@ -99,7 +100,8 @@ class FreshPorts:
             self._ctx.calls.append(ClosePort(known.transport))
             yield known.transport
 
-    def _make_room(self, peer: bytes, now: float) -> None:
-        """Let a peer's earlier round go when a new one needs its ports."""
-        if sum(port.peer == peer for port in self._ports) >= Limits.PORTS:
-            list(self.sweep(now, keep=12.0, peer=peer))
+    def make_room(self, port: FreshPort, now: float) -> list[int]:
+        """Let a peer's earlier round go if a port of a new one needs room; return the transports that are closed."""
+        if port in self._ports or sum(other.peer == port.peer for other in self._ports) < Limits.PORTS:
+            return []
+        return list(self.sweep(now, keep=EARLIER, peer=port.peer))

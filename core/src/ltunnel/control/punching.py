@@ -103,13 +103,13 @@ class Punching:
             return
         other = self._ctx.sessions.get(frame.key)
         if other is None or other is session or not other.in_use or other.peer is None:
-            self._refuse(session, frame, "the hub has no session with it", now)
+            self._refuse(session, frame, "the hub has no session with that node", now)
             return
         pair = frozenset((peer.key, frame.key))
         if frame.stage is PunchStage.REFUSED:
             waiting = self._rounds.pop(pair, None)
             if waiting is not None and waiting.asked_by == frame.key:
-                self._refuse(other, replace(frame, key=peer.key), "it takes no direct paths", now)
+                self._refuse(other, replace(frame, key=peer.key), "that node takes no direct paths", now)
             return
         if frame.stage not in (PunchStage.REQUEST, PunchStage.READY):
             peer.stats.drop(Drop.MALFORMED)

@@ -27,6 +27,8 @@ from ltunnel.wire.types import FrameType
 CAPACITY = MAX_DATAGRAM + (MAX_ROWS + 1) * RELAY_TRAILER
 """Enough for the frames of one batch, whether it is on its way in or out."""
 RECORD_TRAILER = SIZE.size + RELAY_TRAILER
+LONGEST = MAX_DATAGRAM - DATA_OVERHEAD - RELAY_TRAILER
+"""The largest datagram that goes into a RELAY frame of its own."""
 
 _HEADER = Struct(">IQ")
 _KINDS = (FrameType.RELAY,)
@@ -64,12 +66,12 @@ def open_relays(target: Arena, batch: Batch, at: int, end: int, epoch: Epoch, fi
 def read_record(arena: Arena, stats: Stats, length: int) -> tuple[int, int, int, bytes] | None:
     """Read the RELAY frame of a record: (size of a datagram, full ones, bytes of a shorter one behind, trailer).
 
-    None for one that holds no datagram, or more than one batch may have; that is counted.
+    None for one that holds no datagram, more than one batch may have, or one that is too large; that is counted.
     """
     end = length - RECORD_TRAILER
     if end > 0:
         (size,) = SIZE.unpack_from(arena.data, end)
-        if size and end <= MAX_ROWS * size:
+        if size and end <= MAX_ROWS * size and min(size, end) <= LONGEST:
             full, rest = divmod(end, size)
             return size, full, rest, bytes(arena.view[end + SIZE.size : length])
     stats.drop(Drop.MALFORMED)

@@ -193,7 +193,8 @@ def _direct_paths(
     agent = mapper = policy = None
     if plugins.discovery is not None:
         with set_up(plugins.discovery.name):
-            agent, mapper = discovering(plugins, opened), port_mapper(plugins)
+            agent = discovering(plugins, opened)
+            mapper = None if agent is None else port_mapper(plugins)
     if plugins.routing is not None:
         with set_up(plugins.routing.name):
             policy = routing_policy(plugins)

@@ -6,7 +6,7 @@
     PREPARE   hub ─► node   KEY wants a path; in rounds above 0, get a fresh port
     READY     node ─► hub   my candidates
     START     hub ─► both   KEY's candidates; begin after DELAY, the one with FLAGS 0x01 first
-    REFUSED   hub ─► node   not now, since TEXT
+    REFUSED   hub ─► node   not now, since TEXT; from a node it answers PREPARE
 
     PUNCH        CODE 1 (stage), KEY 1 (the other node), ROUND 1, DELAY 0-1, FLAGS 0-1, BEHAVIOUR 1, CANDIDATE 0-8,
                  TEXT 0-1

@@ -29,6 +29,8 @@ STALE = 5.0
 """Seconds for which an observed address is good enough for a round."""
 FOLLOWING = 8.0
 """Seconds that the other side has to ask for the next round, before we do."""
+REMEMBERED = 1024
+"""Peers with which no session is left, of whom it is known what has worked."""
 SURVEY_AGAIN = 30.0
 """Seconds after which a survey that met silence is repeated."""
 
@@ -41,6 +43,7 @@ class Agent:
         self._known = Knowledge()
         self._online = False
         self._campaigns: dict[bytes, Campaign] = {}
+        self._worked: dict[bytes, int] = {}  # of campaigns that are closed, the oldest first
         self._survey_again = float("inf")
         self._answers: list[Action] = []
 
@@ -58,11 +61,11 @@ class Agent:
             case SignalKind.MAPPED:
                 self._known.note_mapping(signal, now)
             case SignalKind.CLOSED:
-                self._campaigns.pop(signal.peer, None)
+                self._close(signal.peer)
             case SignalKind.PORTS:
                 pass  # ports are asked for by number; whether they are open already does not matter
             case _ if len(signal.peer) == _KEY:
-                self._about_peer(self._campaigns.setdefault(signal.peer, Campaign(signal.peer)), signal, now)
+                self._about_peer(self._campaign(signal.peer), signal, now)
 
     def _about_peer(self, campaign: Campaign, signal: Signal, now: float) -> None:
         match signal.kind:
@@ -97,6 +100,7 @@ class Agent:
     def _moved(self) -> None:
         self._online = False
         self._known.forget()
+        self._worked.clear()
         for campaign in self._campaigns.values():
             campaign.forget()
 
@@ -151,7 +155,7 @@ class Agent:
 
     def explain(self, now: float) -> Mapping[str, Any]:
         """Describe what was found out and done; see `ltunnel.plugin.DiscoveryAgent`."""
-        known, own = self._known, self.behaviour()
+        known = self._known
         return {
             "nat": describe_nat(known),
             "advice": general_advice(known),
@@ -160,12 +164,28 @@ class Agent:
                 for carrier, (address, until) in known.mapped.items()
             ],
             "peers": {
-                key.hex(): {**campaign.describe(now), "advice": peer_advice(campaign, own)}
+                key.hex(): {**campaign.describe(now), "advice": peer_advice(campaign, known)}
                 for key, campaign in self._campaigns.items()
             },
         }
 
     # ---------------------------------------------------------------- campaigns
+
+    def _campaign(self, peer: bytes) -> Campaign:
+        """Return the campaign towards a peer; a new one begins with what worked the last time."""
+        campaign = self._campaigns.get(peer)
+        if campaign is None:
+            campaign = self._campaigns[peer] = Campaign(peer)
+            campaign.worked = self._worked.pop(peer, None)
+        return campaign
+
+    def _close(self, peer: bytes) -> None:
+        """End a campaign, and remember what worked."""
+        campaign = self._campaigns.pop(peer, None)
+        if campaign is not None and campaign.worked is not None:
+            while len(self._worked) >= REMEMBERED:
+                del self._worked[next(iter(self._worked))]
+            self._worked[peer] = campaign.worked
 
     def _held(self, campaign: Campaign) -> bool:
         """Whether a campaign waits for the hub, or for the survey."""

@@ -58,6 +58,12 @@ class Knowledge:
         """Whether a hard NAT seems to count its ports up or down."""
         return 0 < abs(self.udp.apart) <= CLOSE
 
+    @property
+    def reachable(self) -> bool:
+        """Whether a mapped UDP port is at the host that the hub sees; that of a router behind another NAT is not."""
+        held, seen = self.mapped.get(Carrier.UDP), self.udp.address
+        return held is not None and seen is not None and held[0][0] == seen[0]
+
     def forget(self) -> None:
         """Begin anew in another network."""
         self.mapped.clear()
@@ -77,10 +83,10 @@ class Knowledge:
             self.mapped[signal.carrier] = signal.address, now + signal.lifetime
 
     def behaviour(self) -> Behaviour:
-        """Return what is known of the NAT; a mapped port makes it as good as none."""
+        """Return what is known of the NAT; a mapped port that can be reached makes it as good as none."""
         port = next((own.address[1] for own in self.local if own.carrier is Carrier.UDP), 0)
         known = self.udp.behaviour(port)
-        if Carrier.UDP not in self.mapped:
+        if not self.reachable:
             return known
         free = Dependence.ENDPOINT_INDEPENDENT
         return Behaviour(mapping=free, filtering=free, hairpin=known.hairpin, preserves_port=known.preserves_port)

@@ -14,7 +14,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ltunnel.plugin import Address, Carrier
+from ltunnel.plugin import Address, Carrier, read_target
 from ltunnel_nat_punch import pcp
 from ltunnel_nat_punch.pcp import Lease
 
@@ -61,7 +61,7 @@ class Mapper:
         """Map a local port, or renew: (outside address, seconds, protocol); what worked last is tried first."""
         for place, (name, ask) in enumerate(self._order):
             lease = ask(carrier, port, lifetime)
-            if lease is not None and lease.lifetime > 0:
+            if lease is not None and lease.lifetime > 0 and read_target(lease.address) is not None:
                 self._order.insert(0, self._order.pop(place))
                 return lease.address, lease.lifetime, name
         return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ltunnel.plugin import Answer, Behaviour, Carrier, Dependence
+from ltunnel.plugin import Answer, Carrier, Dependence
 from ltunnel_nat_punch.campaign import Campaign
 from ltunnel_nat_punch.knowledge import Knowledge
 from ltunnel_nat_punch.plan import Method
@@ -27,7 +27,7 @@ def describe_nat(known: Knowledge) -> str:
             return "not known yet"
         instead = "" if known.tcp.address is None else "; direct paths are looked for by fake TCP"
         return f"UDP is blocked: the hub's answers do not arrive{instead}"
-    if Carrier.UDP in known.mapped:
+    if known.reachable:
         return "a NAT with a port that is mapped to this machine: reachable from everywhere"
     filters = _FILTERS[own.filtering]
     if survey.address[0] in {here.address[0] for here in known.local if here.carrier is Carrier.UDP}:
@@ -45,10 +45,12 @@ def general_advice(known: Knowledge) -> list[str]:
         if known.tcp.address is not None:
             return []
         return ["let UDP out of this network, or use transport_faketcp, so that direct paths are possible"]
+    if Carrier.UDP in known.mapped and not known.reachable:
+        return ["the router maps a port, but is behind another NAT itself, which would have to do so, too"]
     return [f"this NAT is in the way of direct paths: {OPEN_A_PORT}"] if known.hard else []
 
 
-def peer_advice(campaign: Campaign, own: Behaviour) -> list[str]:
+def peer_advice(campaign: Campaign, known: Knowledge) -> list[str]:
     """Say what one could do about the path to a peer."""
     if campaign.direct:
         return []
@@ -63,6 +65,7 @@ def peer_advice(campaign: Campaign, own: Behaviour) -> list[str]:
     if last.method in (Method.OPEN, Method.GUESS):
         return [f"one NAT takes a random port for each destination, and guessing it failed; it is tried again, or "
                 f"{OPEN_A_PORT}"]  # fmt: skip
-    if own.hairpin is Answer.NO:
-        return ["nothing came through; if the peer is behind the same carrier, its NAT does not turn packets around"]
+    seen = known.udp.address
+    if known.behaviour().hairpin is Answer.NO and seen is not None and seen[0] in {host for host, _ in campaign.named}:
+        return ["nothing came through: the peer is behind the same NAT, which does not turn packets around"]
     return [f"nothing came through, perhaps a firewall on either side drops UDP: {OPEN_A_PORT}"]

@@ -197,9 +197,11 @@ class FakeTcpTransport:
         return False
 
     def _send_halves(self, flow: Flow, buf: Buffer, start: int, end: int, seg: int, now: float) -> bool:
-        """Send a batch that is too large for one packet as two, and leave it as it was."""
+        """Send a batch that is too large for one packet as two, and leave it as it was. One datagram alone is lost."""
         assert flow.head is not None  # noqa: S101  # the caller has looked
         middle = start + flow.head.largest // seg * seg
+        if middle == start:
+            return False
         if not self.send(flow, buf, start, middle, seg, now):
             return False
         room = middle - flow.head.room - _PORT_HEADROOM
