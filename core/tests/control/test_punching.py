@@ -160,7 +160,7 @@ def test_refusals_say_why():
     hub = Hub()
     hub.sessions[B].state = State.IDLE
     hub.say(A, PunchStage.REQUEST)
-    assert hub.told(A)[0].reason == "the hub has no session with it"
+    assert hub.told(A)[0].reason == "the hub has no session with that node"
     isolated = Hub(isolated=True)
     isolated.say(A, PunchStage.REQUEST)
     assert "isolates" in isolated.told(A)[0].reason
