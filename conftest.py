@@ -10,6 +10,9 @@ from lab import missing_ability
 IN_CI = os.environ.get("CI") == "true"
 
 
+os.environ.pop("COLUMNS", None)  # workers have one; what is tested prints as where there is no terminal
+
+
 def pytest_collection_modifyitems(items: Iterable[pytest.Item]) -> None:
     """Skip what cannot run here. What runs on real time gets a second chance: a busy machine is no mistake."""
     reason = missing_ability()

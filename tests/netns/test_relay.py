@@ -45,7 +45,7 @@ def build(lab: Lab, hub: Sequence[str] = (), node: Sequence[str] = ()) -> Networ
 def test_the_hub_holds_nothing_readable(lab: Lab) -> None:
     network = build(lab)
     one, other = network.host(0), network.host(1)
-    at_hub = Capture(network.hub.host, "eth0", "udp")
+    at_hub = Capture(network.hub.host, "eth0", "port 9000")
     at_node = Capture(one, "tun0", "tcp or udp or icmp")
     sink = other.start("sink", [sys.executable, "-c", _SINK, network.inner(1)])
     sink.wait_for("ready")

@@ -343,6 +343,7 @@ def test_a_name_that_does_not_exist_is_explained(node_host):
     assert_refused(run(node_host, *args, wrap=wrap), r"cannot resolve no-such-hub\.test: .*check the server's name")
 
 
+@pytest.mark.alone
 def test_a_node_stays_below_80_mb_under_load(hub_host, node_host):
     hub, node = start_hub(hub_host), start_node(node_host)
     node.wait_up()
