@@ -249,7 +249,7 @@ def test_a_node_that_takes_no_direct_paths_says_so():
     meeting = Meeting(world, hub, a, b)
     assert not meeting.talk(20, until=meeting.direct)
     (peer,) = a.node.nat(world.now)["peers"]
-    assert peer["tried"]["refused"] == "it takes no direct paths"
+    assert peer["tried"]["refused"] == "that node takes no direct paths"
     assert b.node.nat(world.now)["enabled"] is False
 
 

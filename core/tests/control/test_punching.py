@@ -170,7 +170,7 @@ def test_refusals_say_why():
     unwilling.told(B)
     unwilling.say(B, PunchStage.REFUSED)
     (refusal,) = unwilling.told(A)
-    assert (refusal.stage, refusal.key, refusal.reason) == (PunchStage.REFUSED, B, "it takes no direct paths")
+    assert (refusal.stage, refusal.key, refusal.reason) == (PunchStage.REFUSED, B, "that node takes no direct paths")
     unwilling.say(B, PunchStage.REFUSED)
     assert not unwilling.sent, "there is no round any more"
 
