@@ -7,7 +7,7 @@ import pytest
 from lab import Lab, traffic
 from lab.delay import DelayLine
 from lab.network import Network
-from lab.tunnel import Tunnel
+from lab.tunnel import UDP_ONLY, Tunnel
 
 pytestmark = [pytest.mark.netns, pytest.mark.alone]
 
@@ -17,13 +17,13 @@ SECONDS = 10
 
 
 class Line:
-    """A hub, a node, and the line between them, which loses the same share both ways."""
+    """A hub, a node, both on UDP, and the line between them, which loses the same share both ways."""
 
     def __init__(self, lab: Lab, loss: float) -> None:
-        self.network = Network.build(lab, nodes=0)
+        self.network = Network.build(lab, nodes=0, hub_args=UDP_ONLY)
         host = lab.host("node0")
         self.line = DelayLine.attach(lab, host, "198.18.0.2/24", rate=20e6, delay=0.02, queue=0.05)
-        self.network.add_node(host=host, addresses=("10.0.0.2/24",)).wait_up()
+        self.network.add_node(host=host, args=UDP_ONLY, addresses=("10.0.0.2/24",)).wait_up()
         self.line.change(loss=loss)
 
     @property
