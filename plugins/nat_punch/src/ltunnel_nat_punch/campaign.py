@@ -16,6 +16,7 @@ from typing import Any
 
 from ltunnel.plugin import Address, Candidate, Carrier, Limits, Probe, Query
 from ltunnel_nat_punch.plan import Method, Timed
+from ltunnel_nat_punch.question import Question
 
 REMEMBERED = 8
 """Rounds that are kept for people."""
@@ -93,28 +94,6 @@ class Round:
         }  # fmt: skip
 
 
-@dataclass(slots=True)
-class Question:
-    """A question to the hub about a port, repeated until it is answered."""
-
-    query: Query
-    next: float
-    tries: int = 0
-    answer: Address | None = None
-
-    def due(self, now: float) -> bool:
-        """Whether it is to be asked now; it then counts as asked."""
-        if self.answer is not None or self.tries == len(ASKING) or now < self.next:
-            return False
-        self.next = now + ASKING[self.tries]
-        self.tries += 1
-        return True
-
-    def over(self, now: float) -> bool:
-        """Whether it is answered or given up."""
-        return self.answer is not None or (self.tries == len(ASKING) and now >= self.next)
-
-
 class Campaign:
     """The dealings with one peer. The agent moves it; it keeps the books."""
 
@@ -181,7 +160,7 @@ class Campaign:
 
     def ask(self, query: Query, now: float) -> None:
         """Have the hub asked before the peer is told anything."""
-        self.questions.append(Question(query, now))
+        self.questions.append(Question(query, now, ASKING))
 
     def take_due(self, now: float) -> Iterator[Probe]:
         """Give the probes that are due, as many as a minute may have."""

@@ -16,10 +16,10 @@ other port sends there first can make a Linux router take another port for the a
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import Enum
 
 from ltunnel.plugin import Address, Answer, Behaviour, Carrier, Dependence, Query
+from ltunnel_nat_punch.question import Question
 
 GAPS = (0.2, 0.25, 0.45)
 """Seconds after which an unanswered question is asked again; after the last it is given up."""
@@ -35,28 +35,6 @@ class Step(Enum):
     SELF = "self"
 
 
-@dataclass(slots=True)
-class Asked:
-    """A question that is being asked."""
-
-    query: Query
-    next: float
-    tries: int = 0
-    answer: Address | None = None
-
-    def due(self, now: float) -> Query | None:
-        """Return the question if it is to be asked now."""
-        if self.answer is not None or self.tries == len(GAPS) or now < self.next:
-            return None
-        self.next = now + GAPS[self.tries]
-        self.tries += 1
-        return self.query
-
-    def over(self, now: float) -> bool:
-        """Whether it is answered or given up."""
-        return self.answer is not None or (self.tries == len(GAPS) and now >= self.next)
-
-
 class Survey:
     """The questions about one carrier and what came of them. Start it when the hub is there."""
 
@@ -70,7 +48,7 @@ class Survey:
         self.two: dict[Step, Address] = {}
         """As whom a fresh port was seen by the hub's two ports."""
         self._port = 0
-        self._asked: dict[Step, Asked] = {}
+        self._asked: dict[Step, Question] = {}
         self._results: dict[Step, bool] = {}
 
     @property
@@ -109,9 +87,8 @@ class Survey:
     def actions(self, now: float) -> Iterator[Query]:
         """Give the questions to be asked now."""
         for step, asked in list(self._asked.items()):
-            query = asked.due(now)
-            if query is not None:
-                yield query
+            if asked.due(now):
+                yield asked.query
             elif asked.over(now) and self._conclude(step, asked):
                 del self._asked[step]
         if self.carrier is not Carrier.UDP or self.address is None:
@@ -155,9 +132,9 @@ class Survey:
             carrier=self.carrier, port=self._port if step in (Step.ONE, Step.OTHER) else 0,
             from_other=step is Step.FILTER, to_other=step is Step.OTHER, to_self=step is Step.SELF,
         )  # fmt: skip
-        self._asked[step] = Asked(query, now)
+        self._asked[step] = Question(query, now, GAPS)
 
-    def _conclude(self, step: Step, asked: Asked) -> bool:
+    def _conclude(self, step: Step, asked: Question) -> bool:
         """Take note of how a question ended; False if that cannot be said before another one has ended."""
         if step is Step.FILTER and asked.answer is None and Step.PLAIN in self._asked:
             return False
