@@ -51,7 +51,7 @@ ROUNDS_APART = 0.2
 """A START that follows another one of the same round this soon (seconds) is its copy."""
 
 
-class Asking(NamedTuple):
+class Question(NamedTuple):
     """A question that is out."""
 
     query: Query
@@ -91,7 +91,7 @@ class Discovery:
         self._agent, self._carriers = by
         self._ports = FreshPorts(ctx, ways.uses, self._carriers.get(Carrier.UDP, 0))
         self._allowances: dict[bytes, Allowance] = {}
-        self._asked: dict[bytes, Asking] = {}  # by token, the oldest first
+        self._asked: dict[bytes, Question] = {}  # by token, the oldest first
         self._asked_by: dict[int, Flow] = {}  # over which the hub was asked last, of transports with connections
         self._local: tuple[LocalAddress, ...] = ()
         self._hub_address: Address | None = None
@@ -332,22 +332,22 @@ class Discovery:
             len(self._asked) >= QUERY_LIMIT or now - next(iter(self._asked.values())).sent > QUERY_TIME
         ):
             del self._asked[next(iter(self._asked))]
-        asking = Asking(query, transport, address, now)
+        question = Question(query, transport, address, now)
         path = None if self._hub.peer is None else self._hub.peer.path
         if query.carrier is Carrier.TCP and path is not None and path.transport == transport:
-            self.dialled(asking, path.flow, now)
+            self.dialled(question, path.flow, now)
         else:
-            self._ctx.calls.append(Dial(transport, address, asking))
+            self._ctx.calls.append(Dial(transport, address, question))
 
-    def dialled(self, asking: Asking, flow: Flow, now: float) -> None:
+    def dialled(self, question: Question, flow: Flow, now: float) -> None:
         """Ask the question over the flow that it was dialled for."""
-        query, hub, token = asking.query, self._hub.peer, self._ctx.random(TOKEN_SIZE)
+        query, hub, token = question.query, self._hub.peer, self._ctx.random(TOKEN_SIZE)
         if query.carrier is Carrier.TCP:
-            self._asked_by[asking.transport] = flow
+            self._asked_by[question.transport] = flow
         if query.to_self:
-            self._asked[token] = asking
-            self._ctx.send(asking.transport, flow, pack_echo(token))
+            self._asked[token] = question
+            self._ctx.send(question.transport, flow, pack_echo(token))
         elif hub is not None and hub.epoch is not None:
-            path = Path(asking.transport, flow)
+            path = Path(question.transport, flow)
             if self._ctx.send_frame(hub.epoch, path, Observe(token, from_other=query.from_other), now):
-                self._asked[token] = asking
+                self._asked[token] = question

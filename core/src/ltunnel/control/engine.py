@@ -18,7 +18,7 @@ from ltunnel.control.candidates import Call, Candidate, Dial, Standing
 from ltunnel.control.context import Context, Outgoing
 from ltunnel.control.deadlines import Deadlines
 from ltunnel.control.directory import Binding
-from ltunnel.control.discovery import Asking, Discovering, Discovery
+from ltunnel.control.discovery import Discovering, Discovery, Question
 from ltunnel.control.dispatch import Dispatch, Roles
 from ltunnel.control.epochs import Epochs
 from ltunnel.control.events import Event
@@ -209,7 +209,7 @@ class Control:
         if self._node_side is not None and not self._stopped:
             if self._ways is not None and isinstance(dial.whose, Ask):
                 self._ways.dialled(dial.whose, flow, now)
-            elif self._discovery is not None and isinstance(dial.whose, Asking):
+            elif self._discovery is not None and isinstance(dial.whose, Question):
                 self._discovery.dialled(dial.whose, flow, now)
             else:
                 self._node_side.choice.dialled(dial, flow, now)

@@ -215,12 +215,8 @@ class HubSide:
             self._p.paths.follow(session, epoch, transport, flow, size, now)
 
     def pong(self, session: Session, peer: Peer, pong: Pong, transport: int, flow: Flow, now: float) -> None:
-        """Take a PONG: all that a hub asks goes through `Liveness`, but for what tries the MTU."""
-        if self._p.sounding.pong(session, pong.token, transport, flow, now):
-            return
-        sent = self._p.liveness.pong(session, peer, pong, transport, flow, now)
-        if sent is not None:
-            self._p.paths.proved(session, peer, sent, now)
+        """Take a PONG."""
+        self._p.pong(session, peer, pong, transport, flow, now)
 
     def doubt(self, session: Session, now: float) -> None:
         """Do nothing: nodes choose the way, and a hub does not ask."""

@@ -241,12 +241,7 @@ class NodeSide:
 
     def pong(self, session: Session, peer: Peer, pong: Pong, transport: int, flow: Flow, now: float) -> None:
         """Take a PONG: from the path in use, or from a candidate."""
-        if self._p.sounding.pong(session, pong.token, transport, flow, now):
-            return
-        sent = self._p.liveness.pong(session, peer, pong, transport, flow, now)
-        if sent is not None:
-            self._p.paths.proved(session, peer, sent, now)
-        else:
+        if not self._p.pong(session, peer, pong, transport, flow, now):
             self.choice.pong(pong.token, transport, flow, now)
 
     def doubt(self, session: Session, now: float) -> None:  # noqa: ARG002

@@ -195,7 +195,7 @@ class Neighbours:
         session.connected = now
         neighbour = self._roster.get(peer.key)
         if neighbour is not None:
-            neighbour.traffic, neighbour.busy = _traffic(peer), now
+            neighbour.traffic, neighbour.busy = peer.stats.packets, now
         self._p.ctx.timers.set(Timer.IDLE, session, now + Timer.IDLE.schedule.first)
         self._roster.pin(peer)
         self._p.ctx.emit(
@@ -228,7 +228,7 @@ class Neighbours:
         neighbour = self._roster.get(peer.key)
         if timer is not Timer.IDLE or neighbour is None or not session.in_use:
             return
-        traffic = _traffic(peer)
+        traffic = peer.stats.packets
         if traffic != neighbour.traffic:
             neighbour.traffic, neighbour.busy = traffic, now
         if now - neighbour.busy >= IDLE_TIME:
@@ -292,7 +292,3 @@ def _peer(session: Session) -> Peer:
     """Return the far end, which is known from the start here."""
     assert session.peer is not None  # noqa: S101
     return session.peer
-
-
-def _traffic(peer: Peer) -> int:
-    return peer.stats.rx_packets + peer.stats.tx_packets

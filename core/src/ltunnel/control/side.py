@@ -32,6 +32,15 @@ class Parts(NamedTuple):
     acceptance: Acceptance
     sounding: Sounding
 
+    def pong(self, session: Session, peer: Peer, pong: Pong, transport: int, flow: Flow, now: float) -> bool:
+        """Take a PONG between a node and its hub; False if it answers nothing that these parts have asked."""
+        if self.sounding.pong(session, pong.token, transport, flow, now):
+            return True
+        sent = self.liveness.pong(session, peer, pong, transport, flow, now)
+        if sent is not None:
+            self.paths.proved(session, peer, sent, now)
+        return sent is not None
+
 
 class Side(Protocol):
     """Policy: whom to talk to, what to say, and what to make of it."""

@@ -79,7 +79,7 @@ class Sounding:
             line = self._lines[session] = _Line(peer.limit, place)
             peer.mtu = peer.limit
         stats = peer.stats
-        sent, packets = stats.tx_bytes, stats.tx_packets + stats.rx_packets
+        sent, packets = stats.tx_bytes, stats.packets
         if sent - line.bytes >= BULK:
             line.bulk = now
         traffic = packets != line.packets

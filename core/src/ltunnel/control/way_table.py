@@ -72,7 +72,7 @@ class WayTable:
         """When discovery was last asked for a better path."""
         self.seeks = 0
         """How often, since the current one was chosen."""
-        self._packets = self._total
+        self._packets = peer.stats.packets
         self._bytes = peer.stats.tx_bytes
 
     @property
@@ -90,7 +90,7 @@ class WayTable:
 
     def look(self, now: float) -> None:
         """See once a second what has passed; probes do not count."""
-        packets, sent = self._total, self.peer.stats.tx_bytes
+        packets, sent = self.peer.stats.packets, self.peer.stats.tx_bytes
         if packets != self._packets:
             self._packets, self.last_traffic = packets, now
         if sent - self._bytes >= BULK:
@@ -102,7 +102,3 @@ class WayTable:
         way = Way(next(self._numbers), self.peer, path, path_class, PathMtu(mtu))
         self.ways[way.flow] = way
         return way
-
-    @property
-    def _total(self) -> int:
-        return self.peer.stats.rx_packets + self.peer.stats.tx_packets

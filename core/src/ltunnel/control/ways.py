@@ -21,6 +21,7 @@ from ltunnel.control.context import Context
 from ltunnel.control.flows import address_of
 from ltunnel.control.measure import Measure
 from ltunnel.control.path_mtu import PathMtu
+from ltunnel.control.paths import AMPLIFICATION
 from ltunnel.control.probing import KEPT, Probing
 from ltunnel.control.session import Session
 from ltunnel.control.timers import Timer
@@ -40,7 +41,6 @@ SEEK = (0.0, 5.0, 15.0, 30.0, 45.0)
 """Seconds from one search for a direct path to the next while there is none; the last one repeats."""
 SEEK_BETTER = 60.0
 """The same while there is one, but not on the LAN."""
-AMPLIFICATION = 3
 
 
 class Ways:

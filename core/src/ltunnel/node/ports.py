@@ -14,9 +14,10 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 from ltunnel.control.candidates import ClosePort, OpenPorts
+from ltunnel.control.fresh_ports import MOST
 from ltunnel.plugin import Address, Buffer, Flow, Port, Transport
 
-LIMIT = 300
+LIMIT = MOST
 """Open at once."""
 
 

@@ -85,6 +85,11 @@ class Stats:
         self.relayed_datagrams = 0
         self.drops: dict[Drop, int] = {}
 
+    @property
+    def packets(self) -> int:
+        """Packets both ways."""
+        return self.rx_packets + self.tx_packets
+
     def drop(self, reason: Drop, count: int = 1) -> None:
         """Count something that went no further."""
         self.drops[reason] = self.drops.get(reason, 0) + count
