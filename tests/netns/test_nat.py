@@ -7,6 +7,7 @@ import pytest
 from lab import Lab, traffic
 from lab.meeting import ONE, OTHER, Meeting
 from lab.nat import Kind, Site, cut, heal, narrow
+from lab.network import attach_node
 from lab.pings import Pings
 
 pytestmark = pytest.mark.netns
@@ -15,6 +16,13 @@ EASY, HARD = 10, 25
 """Seconds until a path should be direct, with room for a busy machine."""
 COUNTED = """table ip probes {
     chain passing { type filter hook forward priority -20; ip saddr 198.18.0.2 ip daddr 198.18.1.2 counter; }
+}"""
+HOST_FIREWALL = """table inet host_firewall {
+    chain arriving {
+        type filter hook input priority 0; policy drop;
+        ct state established,related accept
+        iifname { "lo", "tun0" } accept
+    }
 }"""
 FULL, ADDRESS, PORT, SYMMETRIC = Kind
 
@@ -91,6 +99,16 @@ def test_equal_private_addresses_are_not_one_lan(lab: Lab) -> None:
     assert meeting.first_ping().received == 1
     meeting.wait_path("public", EASY)
     assert traffic.ping(meeting.one.host, OTHER).received == 3
+
+
+def test_a_firewall_on_the_machine_itself(lab: Lab) -> None:
+    """Public addresses, and on one machine rules that let nothing in but answers."""
+    hosts = [attach_node(lab, number) for number in range(2)]
+    hosts[0].nft(HOST_FIREWALL)
+    meeting = Meeting.build(lab, *hosts)
+    assert meeting.first_ping().received == 1
+    meeting.wait_path("public", EASY)
+    assert traffic.ping(meeting.other.host, ONE).received == 3
 
 
 def test_a_nat_behind_a_nat(lab: Lab) -> None:
