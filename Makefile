@@ -14,7 +14,7 @@ PEERS   ?= default
 
 TESTS   := $(BIN)/python -m lab $(BIN)/python -m pytest
 # pytest ends with 5 when ARGS selects tests of another sort only.
-OR_NONE := || [ $$$$? -eq 5 ]
+OR_NONE := || [ $$? -eq 5 ]
 
 .PHONY: help install system demo test check lint bench clean
 

@@ -1,14 +1,17 @@
-"""Events to lines on stderr: text for people with logfmt fields behind it, or JSON. Control characters are escaped."""
+"""Events to lines on stderr: text for people with logfmt fields behind it, or JSON. Control characters are escaped.
+
+Written out here, as the logging libraries that render such lines bring asyncio, rich and pygments with them: 6 MB in
+every node, for one line format.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import logging
+import json
 import sys
-from collections.abc import Callable, Mapping, MutableMapping
-from typing import Any, TextIO
-
-import structlog
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import TextIO
 
 from ltunnel.control.events import Event, Level
 from ltunnel.wire.text import escape
@@ -16,15 +19,9 @@ from ltunnel.wire.text import escape
 Log = Callable[[Event], None]
 """What the runtime logs with."""
 
-_NUMBERS = {
-    Level.DEBUG: logging.DEBUG,
-    Level.INFO: logging.INFO,
-    Level.WARNING: logging.WARNING,
-    Level.ERROR: logging.ERROR,
-}
+_ORDER = tuple(Level)  # from chatty to grave
 _LINE = 4000  # characters of a text or a value
 _RESERVED = frozenset(("event", "text", "time", "level"))
-_PAIRS = structlog.processors.LogfmtRenderer(key_order=["event"])
 
 
 def make_log(level: Level, *, as_json: bool = False, stream: TextIO | None = None) -> Log:
@@ -32,21 +29,16 @@ def make_log(level: Level, *, as_json: bool = False, stream: TextIO | None = Non
 
     A stream that is full or closed loses the line; it never stops the tunnel.
     """
-    processors: list[Any] = [
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
-        structlog.processors.JSONRenderer(default=str) if as_json else _render_text,
-    ]
-    logger = structlog.wrap_logger(
-        structlog.WriteLogger(file=_Lossy(stream or sys.stderr)),  # type: ignore[arg-type]
-        processors=processors,
-        wrapper_class=structlog.make_filtering_bound_logger(_NUMBERS[level]),
-        cache_logger_on_first_use=True,
-    )
+    out = _Lossy(stream or sys.stderr)
+    render = _as_json if as_json else _as_text
+    shown = frozenset(_ORDER[_ORDER.index(level) :])
 
     def log(event: Event) -> None:
-        fields = {(f"_{key}" if key in _RESERVED else key): _plain(value) for key, value in event.fields.items()}
-        logger.log(_NUMBERS[event.level], event.name, text=event.text, **fields)
+        if event.level in shown:
+            now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+            fields = {(f"_{key}" if key in _RESERVED else key): _plain(value) for key, value in event.fields.items()}
+            out.write(render(event, now, fields) + "\n")
+            out.flush()
 
     return log
 
@@ -59,11 +51,26 @@ def _plain(value: object) -> object:
     return value
 
 
-def _render_text(_logger: object, _method: str, entry: MutableMapping[str, Any]) -> str:
+def _as_json(event: Event, now: str, fields: Mapping[str, object]) -> str:
+    """One object: ``time``, ``level``, ``event``, ``text`` and the event's fields."""
+    head = {"time": now, "level": event.level.value, "event": event.name, "text": event.text}
+    return json.dumps(head | fields, default=str)
+
+
+def _as_text(event: Event, now: str, fields: Mapping[str, object]) -> str:
     """``2025-01-31T12:00:00.123456Z info     peer alice is up  event=peer-up endpoint=192.0.2.7:4000``."""
-    time, level, text = entry.pop("time"), entry.pop("level"), entry.pop("text")
-    pairs: Mapping[str, Any] = {key: escape(v, _LINE) if isinstance(v, str) else v for key, v in entry.items()}
-    return f"{time} {level:<8} {escape(text, _LINE)}  {_PAIRS(None, '', dict(pairs))}"
+    pairs = " ".join(_pair(key, value) for key, value in {"event": event.name, **fields}.items())
+    return f"{now} {event.level.value:<8} {escape(event.text, _LINE)}  {pairs}"
+
+
+def _pair(key: str, value: object) -> str:
+    """Return a pair as logfmt has it: a value with a blank, a quote or an equals sign stands in quotes."""
+    if value is None or isinstance(value, bool):
+        return f"{key}={'' if value is None else str(value).lower()}"
+    shown = escape(str(value), _LINE)
+    if any(character in shown for character in ' ="'):
+        return f'{key}="' + shown.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return f"{key}={shown}"
 
 
 class _Lossy:
