@@ -54,7 +54,7 @@ def _plain(value: object) -> object:
 def _as_json(event: Event, now: str, fields: Mapping[str, object]) -> str:
     """One object: ``time``, ``level``, ``event``, ``text`` and the event's fields."""
     head = {"time": now, "level": event.level.value, "event": event.name, "text": event.text}
-    return json.dumps(head | fields, default=str)
+    return json.dumps({**head, **fields}, default=str)
 
 
 def _as_text(event: Event, now: str, fields: Mapping[str, object]) -> str:
