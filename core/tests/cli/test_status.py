@@ -87,6 +87,18 @@ def test_the_view_shows_what_matters() -> None:
     assert any("fd00::2" in line for line in lines)
 
 
+@pytest.mark.parametrize("width", [80, 100, 120, 160, 200])
+def test_on_a_narrow_terminal_columns_are_left_out_and_no_cell_is_broken(width: int) -> None:
+    out = io.StringIO()
+    Console(file=out, width=width, markup=False, highlight=False).print(view(ANSWER))
+    head, *rows = (line for line in out.getvalue().splitlines() if line.startswith(("peer ", "alice ")))
+    assert len(head) <= width
+    assert {"peer", "address", "path", "state", "rtt", "received", "sent"} <= set(head.split())
+    assert rows
+    assert all("established" in row and "…" not in row for row in rows)
+    assert ("endpoint" in head) == (width > 80)
+
+
 def test_the_view_shows_what_transports_count() -> None:
     faketcp = {"name": "transport_faketcp", "tallies": {"connections": 2, "resets seen": 1}, "drops": {"stray": 7}}
     silent = {"name": "transport_udp", "tallies": {}, "drops": {}}

@@ -2,11 +2,13 @@
 
 import os
 import sys
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, ConsoleOptions
     from rich.table import Table
+    from rich.text import Text
 
 _FILE_WIDTH = 200  # columns where there is no terminal to ask
 
@@ -28,3 +30,28 @@ def table(*columns: str) -> "Table":
     for column in columns:
         made.add_column(column.removeprefix(">"), justify="right" if column.startswith(">") else "left")
     return made
+
+
+class Fitting:
+    """A table that leaves out columns where the terminal is too narrow for all of them, instead of breaking cells."""
+
+    def __init__(self, columns: Sequence[str], rows: Sequence[Sequence["str | Text"]], spare: Sequence[int]) -> None:
+        """`spare`: indexes of the columns that may be left out, the most dispensable first."""
+        self._columns, self._rows, self._spare = columns, rows, spare
+
+    def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> Iterator["Table"]:
+        from rich.measure import Measurement
+
+        unbounded = options.update(width=10_000)
+        for count in range(len(self._spare) + 1):
+            made = self._table(set(self._spare[:count]))
+            if Measurement.get(console, unbounded, made).maximum <= options.max_width:
+                break
+        yield made
+
+    def _table(self, left_out: set[int]) -> "Table":
+        shown = [index for index in range(len(self._columns)) if index not in left_out]
+        made = table(*(self._columns[index] for index in shown))
+        for row in self._rows:
+            made.add_row(*(row[index] for index in shown))
+        return made

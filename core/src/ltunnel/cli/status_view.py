@@ -8,7 +8,7 @@ from rich.filesize import decimal
 from rich.text import Text
 
 from ltunnel.cli.fec_view import fec_view
-from ltunnel.cli.output import table
+from ltunnel.cli.output import Fitting
 from ltunnel.registry.text import printable
 
 _COLOURS = {"up": "green", "established": "green", "connecting": "yellow", "denied": "red", "expired": "red",
@@ -108,33 +108,36 @@ def _paths(peer: Mapping[str, Any]) -> Text:
     return text
 
 
+_COLUMNS = (
+    "peer", "address", "path", "endpoint", "transport", "state", ">handshake", ">heard", ">rtt", ">received",
+    ">packets", ">sent", ">packets", "drops",
+)  # fmt: skip
+_SPARE = (12, 10, 6, 13, 4, 3, 7, 2)  # columns a narrow terminal goes without, the first first
+
+
 def _peers(peers: Any) -> RenderableType:
-    if not peers:
-        return Text("no peers")
-    rows = table(
-        "peer", "address", "path", "endpoint", "transport", "state", ">handshake", ">heard", ">rtt", ">received",
-        ">packets", ">sent", ">packets", "drops",
-    )  # fmt: skip
-    for peer in peers:
-        state = str(peer.get("state", ""))
-        rtt = peer.get("rtt_ms")
-        rows.add_row(
-            _word(peer, "name") or str(peer.get("key", ""))[:8],
-            "\n".join(map(str, peer.get("addresses", ()))),
-            _word(peer, "path"),
-            _word(peer, "endpoint"),
-            _word(peer, "transport"),
-            Text(state, style=_COLOURS.get(state, "")),
-            _ago(peer.get("last_handshake")),
-            _ago(peer.get("last_seen")),
-            "" if rtt is None else f"{rtt:.1f} ms",
-            decimal(int(peer.get("rx_bytes", 0))),
-            str(peer.get("rx_packets", 0)),
-            decimal(int(peer.get("tx_bytes", 0))),
-            str(peer.get("tx_packets", 0)),
-            _drops(peer.get("drops")),
-        )
-    return rows
+    return Fitting(_COLUMNS, list(map(_row, peers)), _SPARE) if peers else Text("no peers")
+
+
+def _row(peer: Mapping[str, Any]) -> tuple[str | Text, ...]:
+    state = str(peer.get("state", ""))
+    rtt = peer.get("rtt_ms")
+    return (
+        _word(peer, "name") or str(peer.get("key", ""))[:8],
+        "\n".join(map(str, peer.get("addresses", ()))),
+        _word(peer, "path"),
+        _word(peer, "endpoint"),
+        _word(peer, "transport"),
+        Text(state, style=_COLOURS.get(state, "")),
+        _ago(peer.get("last_handshake")),
+        _ago(peer.get("last_seen")),
+        "" if rtt is None else f"{rtt:.1f} ms",
+        decimal(int(peer.get("rx_bytes", 0))),
+        str(peer.get("rx_packets", 0)),
+        decimal(int(peer.get("tx_bytes", 0))),
+        str(peer.get("tx_packets", 0)),
+        _drops(peer.get("drops")),
+    )
 
 
 def _word(values: Mapping[str, Any], name: str) -> str:
