@@ -18,7 +18,7 @@ from ltunnel.data.local import Local
 from ltunnel.data.outbound import Outbound
 from ltunnel.data.refuse import Refusals
 from ltunnel.data.relay import RelayReceiver, RelayTransport
-from ltunnel.data.relay_hub import RelayForwarder
+from ltunnel.data.relay_hub import HubRouter, RelayForwarder
 from ltunnel.data.reports import Reporter
 from ltunnel.data.waiting import Waiting
 from ltunnel.plugin import Transport
@@ -151,10 +151,11 @@ class End:
         parts = self.transports, self.control, delivery, self.reporter, self.stats, self.shards, self.sender
         self.hub: Peer | None = None
         if hub:
-            self.inbound = Inbound(*parts, RelayForwarder(self.fib.names, self.transports, isolated=isolated))
+            router = HubRouter(self.fib.names, isolated=isolated)
+            self.inbound = Inbound(*parts, RelayForwarder(router, self.transports))
         else:
             name, inner = node_name(self.key), Inbound(*parts)
-            self.transports.append(RelayTransport(name, lambda: self.hub, self.transports))
+            self.transports.append(RelayTransport(name, lambda _: self.hub, self.transports))
             self.inbound = Inbound(*parts, RelayReceiver(name, 1, inner), inner.records)
 
     @property
