@@ -11,6 +11,7 @@ A link is a direct path in use to a neighbour. Sequence numbers, metrics and loo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ltunnel.control.context import Context
@@ -70,23 +71,27 @@ class Mesh:
             self._own, settings.max_hops, HOLD * self._interval, int.from_bytes(ctx.random(2), "big")
         )
         self._ways = MeshWays(ctx, ways, self.routes)
+        roster.reached = lambda key: node_name(key) in self.routes.chosen
         self._isolated = False
-        self._seen: dict[bytes, int | None] = {}  # by key, what paths_changed saw last
+        self._seen: dict[bytes, tuple[int | None, int]] = {}  # by key, cost and relayed paths, as last looked at
         self._costs: dict[bytes, int] = {}  # of links, as the routes have them
         self._fresh: dict[bytes, int] = {}  # neighbours that are told all, and how often still
         self._news: dict[bytes, int] = {}  # destinations that all are told of, and how often still
         self._last_news = float("-inf")
         self._next_all = now
         self._asked: dict[bytes, tuple[int, float]] = {}  # destinations asked for: tries, when next
-        self._passed: dict[tuple[bytes, int], float] = {}  # requests passed on, and when
+        self._passed: dict[bytes, float] = {}  # destinations for which a request was passed on, and when
         self._buckets = Buckets(RATE, BURST, LINK_LIMIT)
 
     # ---------------------------------------------------------------- what happens
 
     def paths_changed(self, now: float) -> None:
         """Look soon, if what paths there are makes a difference."""
-        seen = {key: self._cost(table) for key, table in self._ways.tables.items()}
-        if seen.keys() != self._seen.keys() or any(_differ(self._seen[key], cost) for key, cost in seen.items()):
+        seen = {key: (self._cost(table), table.relayed) for key, table in self._ways.tables.items()}
+        before = self._seen
+        if seen.keys() != before.keys() or any(
+            _differ(before[key][0], cost) or before[key][1] != relayed for key, (cost, relayed) in seen.items()
+        ):
             self._seen = seen
             self._ctx.timers.set(Timer.MESH, self, now)
 
@@ -113,8 +118,7 @@ class Mesh:
         if advert.all:
             self._fresh[name] = max(1, self._fresh.get(name, 0))
         before = self.routes.seqno
-        for want in advert.wants:
-            self._wanted(want, name, now)
+        self._wanted(advert.wants, name, now)
         if self.routes.seqno != before:
             self._news[self._own] = REPEATS
         self._look(now)
@@ -172,6 +176,7 @@ class Mesh:
             if dest in names and route.via in hops.links
         }
         self._ways.follow(now)
+        self._roster.prune()
         self._tell(now)
 
     def _relink(self, now: float) -> None:
@@ -192,7 +197,7 @@ class Mesh:
             if _differ(old, cost):
                 self._costs[name] = cost
                 self.routes.set_link(name, cost)
-        self._passed = {key: when for key, when in self._passed.items() if now - when < NEWS_GAP}
+        self._passed = {dest: when for dest, when in self._passed.items() if now - when < NEWS_GAP}
 
     # ---------------------------------------------------------------- telling
 
@@ -235,14 +240,18 @@ class Mesh:
                 self._send(via, [], now, wants=tuple(mine[at : at + WANT_LIMIT]))
         return min((when for _, when in self._asked.values()), default=self._next_all)
 
-    def _wanted(self, want: Want, name: bytes, now: float) -> None:
-        """Answer a request, or pass it on."""
-        onward = self.routes.answer(want, name)
-        if onward is None:
-            self._send(name, self.routes.tell(name, [want.name], now), now)
-        elif (want.name, want.seqno) not in self._passed and len(self._passed) < LINK_LIMIT:
-            self._passed[want.name, want.seqno] = now
-            self._send(onward, [], now, wants=(want._replace(hops=want.hops - 1),))
+    def _wanted(self, wants: Sequence[Want], name: bytes, now: float) -> None:
+        """Answer requests of a neighbour, or pass them on, those for one node at most once a second."""
+        known: list[bytes] = []
+        for want in wants:
+            onward = self.routes.answer(want, name)
+            if onward is None:
+                known.append(want.name)
+            elif now - self._passed.get(want.name, float("-inf")) >= NEWS_GAP and len(self._passed) < LINK_LIMIT:
+                self._passed[want.name] = now
+                self._send(onward, [], now, wants=(want._replace(hops=want.hops - 1),))
+        if known:
+            self._send(name, self.routes.tell(name, known, now), now)
 
     def _send(
         self, name: bytes, routes: list[Route], now: float, *, wants: tuple[Want, ...] = (), anew: bool = False

@@ -145,6 +145,10 @@ class RouteTable:
         ]
         return sorted(found, key=lambda route: (route.hops, route.metric, route.via))
 
+    def says(self, via: bytes, dest: bytes) -> bool:
+        """Whether a neighbour claims to reach a destination, be that of use or not."""
+        return via in self.links and via in self._heard.get(dest, {})
+
     def choose(self) -> set[bytes]:
         """Choose anew where something has changed; return the destinations of which others should hear at once."""
         news: set[bytes] = set()

@@ -57,19 +57,24 @@ class MeshWays:
                 self._leave(table, routes, now)
                 self._try(table, routes, now)
                 led.update(routes)
+                led.update(flow for flow in self._led if self._routes.says(flow[:NAME_SIZE], flow[NAME_SIZE:]))
         self._led = led
 
     def _leave(self, table: WayTable, routes: Mapping[bytes, Chosen], now: float) -> None:
-        """Leave paths whose first link is gone, or whose route was taken back; take up those whose route is there."""
+        """Leave paths whose first link is gone, or whose route was taken back; take up those whose route is there.
+
+        One whose route is just not feasible any more is left alone: its own PONGs show that it leads there.
+        """
         for (_, flow), way in list(table.ways.items()):
             if way.via is None:
                 continue
-            route = routes.get(flow)
-            if flow[:NAME_SIZE] not in self._ctx.hops.links or (route is None and flow in self._led):
+            route, via, dest = routes.get(flow), flow[:NAME_SIZE], flow[NAME_SIZE:]
+            if via not in self._ctx.hops.links or (flow in self._led and not self._routes.says(via, dest)):
                 self._ways.lose(table, way, now)
             elif route is not None:
                 way.hops = route.hops
                 if way.state is WayState.DEAD and flow not in self._led:
+                    way.rounds = 0  # the far end may hear of it a little later
                     self._ways.probing.begin(table, way, now)
 
     def _try(self, table: WayTable, routes: Mapping[bytes, Chosen], now: float) -> None:

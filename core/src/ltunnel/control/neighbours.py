@@ -259,10 +259,17 @@ class Neighbours:
         """Do nothing: `Ways` finds out by itself."""
 
     def arrived(
-        self, session: Session, epoch: Epoch, transport: int, flow: Flow, size: int, newest: bool, now: float
+        self,
+        session: Session,
+        epoch: Epoch,  # noqa: ARG002 (any of the session's is as good)
+        transport: int,
+        flow: Flow,
+        size: int,
+        newest: bool,
+        now: float,
     ) -> None:
         """Take note of where a neighbour's datagrams come from."""
-        self._ways.arrived(session, epoch, transport, flow, size, newest, now)
+        self._ways.arrived(session, transport, flow, size, newest, now)
 
     def probed(self, session: Session, epoch: Epoch, path: Path, now: float) -> None:
         """Do nothing: the answer is all, and `arrived` has been told."""

@@ -27,7 +27,7 @@ from ltunnel.control.timers import Timer
 from ltunnel.control.way import CARRIES, Way, WayState, WayStep
 from ltunnel.control.way_table import Ask, AskSent, WayTable, relayed_mtu
 from ltunnel.plugin import Address, Flow, PathClass, RoutingPolicy
-from ltunnel.session import Epoch, Path, Peer
+from ltunnel.session import Path, Peer
 from ltunnel.session.peer import Network
 from ltunnel.wire.frames import Pong
 from ltunnel.wire.relay import NAME_SIZE, node_name
@@ -77,7 +77,7 @@ class Ways:
         self._relay(table)
         if table.current is not table.relay:
             self._choosing.take(table, table.relay, "the session has begun anew", now)
-        peer.path = table.relay.path
+        peer.path = table.relay.path if self.hub_in_use else None
         self._choosing.fit(table)
         for way in table.all:
             if way is not table.relay:
@@ -149,7 +149,7 @@ class Ways:
             self._close([(ask.transport, flow)])
 
     def refused(self, transport: int, flow: Flow, now: float) -> None:
-        """Take note that a transport did not send: the flow is still opening, or there is no way out."""
+        """Take note that a transport did not send: the flow is opening, or there is no way out."""
         for table in self.tables.values():
             given_up = self._asking.refused(table, (transport, flow), now)
             if given_up is not None:
@@ -186,16 +186,7 @@ class Ways:
 
     # ---------------------------------------------------------------- from the network
 
-    def arrived(
-        self,
-        session: Session,
-        epoch: Epoch,  # noqa: ARG002 (any of the session's is as good)
-        transport: int,
-        flow: Flow,
-        size: int,
-        newest: bool,
-        now: float,
-    ) -> None:
+    def arrived(self, session: Session, transport: int, flow: Flow, size: int, newest: bool, now: float) -> None:
         """Take note of authenticated datagrams (`size` bytes) from a flow that may not be the one in use."""
         table = self._of(session)
         if table is None or transport == self._ctx.relay or not self._choosing.possible:
@@ -321,6 +312,8 @@ class Ways:
             way.move(WayStep.LOST)
         elif way.move(WayStep.RESTORED):
             way.measure = Measure()
+        if table.peer.path is None and self.hub_in_use:
+            table.peer.path = table.current.path
         mtu = self._relay_mtu(table.peer)
         if way.mtu.ceiling != mtu:
             way.mtu = PathMtu(mtu, assumed=True)
