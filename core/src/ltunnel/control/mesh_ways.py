@@ -89,5 +89,5 @@ class MeshWays:
             if (mesh, flow) in table.ways or flow in self._tried:
                 continue
             self._tried[flow] = now
-            via = self._ctx.hops.links[route.via]
-            alive += self._ways.through(table, Path(mesh, flow), via, route.hops, now)
+            self._ways.through(table, Path(mesh, flow), self._ctx.hops.links[route.via], route.hops, now)
+            alive += 1

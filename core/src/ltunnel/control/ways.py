@@ -32,9 +32,10 @@ from ltunnel.session.peer import Network
 from ltunnel.wire.frames import Pong
 from ltunnel.wire.relay import NAME_SIZE, node_name
 
-WAY_LIMIT = 24
+WAY_LIMIT = 16
+"""Direct paths to one neighbour."""
 MESH_LIMIT = 8
-"""Paths to one neighbour, and those through nodes among them."""
+"""Paths through nodes to one neighbour."""
 UNANSWERED = 1.0
 """Data that was not answered for so long makes every path be probed."""
 
@@ -170,14 +171,11 @@ class Ways:
 
     # ---------------------------------------------------------------- from the mesh
 
-    def through(self, table: WayTable, path: Path, via: Peer, hops: int, now: float) -> bool:
-        """Probe a path through a node; False if there are too many paths."""
-        if not self._make_room(table, now):
-            return False
+    def through(self, table: WayTable, path: Path, via: Peer, hops: int, now: float) -> None:
+        """Probe a path through a node; whether there are too many is for the caller to see."""
         way = table.add(path, PathClass.MESH, relayed_mtu(via.mtu, table.peer))
         way.via, way.hops = via, hops
         self.probing.begin(table, way, now)
-        return True
 
     def lose(self, table: WayTable, way: Way, now: float) -> None:
         """Leave a path that is said to be gone; a PONG would bring it back."""
@@ -325,13 +323,13 @@ class Ways:
         hub = None if self._hub.peer is None else self._hub.peer.path
         if hub is not None and (hub.transport, hub.flow) == (transport, flow):
             return None
-        if not self._make_room(table, now):
-            return None
         path = Path(transport, flow, AMPLIFICATION * size)
         if transport == self._ctx.mesh:
             via = self._ctx.fib.names.get(flow[:NAME_SIZE])
             if via is not None and table.relayed < MESH_LIMIT:
                 self.through(table, path, via, 2, now)
+            return None
+        if not self._make_room(table, now):
             return None
         near = is_near(self._ctx.describe(transport, flow), self.networks)
         return table.add(path, PathClass.LAN if near else PathClass.PUBLIC, table.peer.limit)
@@ -348,10 +346,11 @@ class Ways:
         return way
 
     def _make_room(self, table: WayTable, now: float) -> bool:
-        """Forget the least useful path if there are too many; False if all are in use or valid."""
-        if len(table.ways) < WAY_LIMIT:
+        """Forget the least useful direct path if there are too many; False if all are in use or valid."""
+        if len(table.ways) - table.relayed < WAY_LIMIT:
             return True
-        spare = [way for way in table.ways.values() if way.state not in CARRIES and way is not table.current]
+        direct = [way for way in table.ways.values() if way.via is None]
+        spare = [way for way in direct if way.state not in CARRIES and way is not table.current]
         if not spare:
             return False
         self._forget(table, min(spare, key=lambda way: (way.proved, way.last_pong, -way.number)), now)
