@@ -21,7 +21,7 @@ from ltunnel.data.local import Local
 from ltunnel.data.outbound import Outbound
 from ltunnel.data.refuse import Refusals
 from ltunnel.data.relay import RelayReceiver, RelayTransport
-from ltunnel.data.relay_hub import RelayForwarder
+from ltunnel.data.relay_hub import HubRouter, RelayForwarder
 from ltunnel.data.reports import Reporter
 from ltunnel.plugin import Transport
 from ltunnel.session import Epoch, Fib, Path, Peer, Stats
@@ -50,10 +50,10 @@ class Machine:
         delivery = Delivery(self.tun, self.outbound, local, refusals, stats, hub=is_hub)
         parts = self.transports, self.control, delivery, Reporter(self.control.sessions), stats, None, None
         if is_hub:
-            self.inbound = Inbound(*parts, RelayForwarder(self.fib.names, self.transports, isolated=False))
+            self.inbound = Inbound(*parts, RelayForwarder(HubRouter(self.fib.names, isolated=False), self.transports))
         else:
             name, inner = node_name(self.key), Inbound(*parts)
-            self.transports.append(RelayTransport(name, lambda: self.hub, self.transports))
+            self.transports.append(RelayTransport(name, lambda _: self.hub, self.transports))
             self.inbound = Inbound(*parts, RelayReceiver(name, RELAY, inner), inner.records)
 
     def meet(self, other: Machine, *, relayed: bool = False) -> None:

@@ -58,6 +58,10 @@ def test_the_view_tells_the_whole_story():
     ({"enabled": False}, "direct paths are off"),
     ({"peers": []}, "no other clients yet"),
     ({"peers": [{"name": "bob", "state": "expired"}]}, "bob expired"),
+    (
+        {"peers": [{"name": "bob", "chosen": "it is best", "paths": [{"class": "mesh", "used": True, "via": "eve"}]}]},
+        "bob by mesh through eve: it is best",
+    ),
     ({"peers": [{**PEER, "name": "b\x1b[31mob"}]}, "b\\x1b[31mob"),
     ({"nat": "\x07"}, "\\x07"),
 ])  # fmt: skip

@@ -217,3 +217,21 @@ def test_the_paths_to_another_node_are_shown() -> None:
     told = "paths to alice: hub valid 41.0 ms, lan 192.168.1.7:9000 in use (the LAN before all else) 0.5 ms"
     assert told in [line.rstrip() for line in lines]
     assert not [line for line in _text({**ANSWER, "peers": [{**peer, "paths": [hub]}]}).splitlines() if "paths" in line]
+
+
+def test_the_mesh_is_shown_where_there_is_one() -> None:
+    path = {"class": "mesh", "state": "valid", "used": True, "rtt_ms": 41.0, "transport": "mesh", "via": "bo\x1bb"}
+    hub = {**path, "class": "hub", "used": False, "transport": "relay", "via": "hub"}
+    peer = {
+        **PEER,
+        "path": "mesh",
+        "via": "bo\x1bb",
+        "endpoint": None,
+        "paths": [hub, path],
+        "relayed_bytes": 2_000_000,
+    }
+    shown = _text({**ANSWER, "mesh": {"links": ["bo\x1bb", "carol"], "routes": []}, "peers": [peer, peer]})
+    assert "mesh: linked to bo\\x1bb, carol; passed on 4.0 MB" in shown
+    assert "mesh through bo\\x1bb in use" in shown
+    for without in (None, {"links": [], "routes": []}):
+        assert "mesh:" not in _text({**ANSWER, "mesh": without, "peers": [peer]})

@@ -69,9 +69,8 @@ def test_the_documented_client_file_works(write: Write) -> None:
     )
     assert not config.is_hub
     assert config.remote_addr == ("192.0.2.1", 9000)
-    assert config.notices() == (
-        "enable_mesh_routing, max_hops, route_update_interval: not in effect, since no path goes through other clients",
-    )
+    assert (config.enable_mesh_routing, config.max_hops, config.route_update_interval) == (True, 3, 30.0)
+    assert config.notices() == ()
 
 
 def test_defaults_are_the_documents(write: Write) -> None:
@@ -275,7 +274,14 @@ def test_options_of_plugins_that_are_not_selected_have_a_notice(write: Write) ->
         ({"p2p_port": 4000}, ("p2p_port: not in effect in server mode",)),
         ({**CLIENT, "p2p_port": 4000, "routing": "none"}, ()),
         ({**CLIENT, "p2p_enabled": False, "discovery": "d"}, ("discovery: not in effect without p2p_enabled",)),
-        ({**CLIENT, "max_hops": 2}, ("max_hops: not in effect, since no path goes through other clients",)),
+        ({**CLIENT, "max_hops": 2}, ()),
+        ({**CLIENT, "max_hops": 2, "p2p_enabled": False}, ("max_hops: not in effect without p2p_enabled",)),
+        ({**CLIENT, "max_hops": 2, "routing": "none"}, ("max_hops: not in effect with routing none",)),
+        (
+            {**CLIENT, "route_update_interval": 5, "enable_mesh_routing": False},
+            ("route_update_interval: not in effect without enable_mesh_routing",),
+        ),
+        ({"enable_mesh_routing": True}, ("enable_mesh_routing: not in effect in server mode",)),
         ({**CLIENT, "local_addr": ":9000"}, ("local_addr: not in effect in client mode",)),
     ],
 )  # fmt: skip

@@ -178,7 +178,7 @@ def test_what_has_opened_is_forgotten_as_opening(net, opening):
 
 
 def table(ways: Ways, scene: Scene):
-    return ways._tables[scene.key]
+    return ways.tables[scene.key]
 
 
 def test_a_class_goes_with_it(net, opening):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from ipaddress import ip_address, ip_interface
+from itertools import pairwise
 
 import pytest
 
@@ -18,11 +19,13 @@ from ltunnel.data.local import Local
 from ltunnel.data.outbound import Outbound
 from ltunnel.data.refuse import Refusals
 from ltunnel.data.relay import RelayReceiver, RelayTransport
-from ltunnel.data.relay_hub import RelayForwarder
+from ltunnel.data.relay_frames import Relays
+from ltunnel.data.relay_hub import HubRouter, RelayForwarder
+from ltunnel.data.relay_node import MeshRelays, MeshRouter
 from ltunnel.data.reports import Reporter
 from ltunnel.data.waiting import Waiting
 from ltunnel.plugin import Transport
-from ltunnel.session import Epoch, Fib, Path, Peer, Stats
+from ltunnel.session import Epoch, Fib, Hops, Path, Peer, Stats
 from ltunnel.testing.tun import SimTun
 from ltunnel.wire.relay import node_name
 from ltunnel_crypto_aesgcm import AesGcm
@@ -126,6 +129,7 @@ class End:
         prefixed: bool = False,
         fec: tuple[Codes, FecSettings] | None = None,
         tun: SimTun | None = None,
+        hops: Hops | None = None,
     ) -> None:
         self.addresses = addresses
         self.endpoint = (endpoint, 9000)
@@ -151,11 +155,19 @@ class End:
         parts = self.transports, self.control, delivery, self.reporter, self.stats, self.shards, self.sender
         self.hub: Peer | None = None
         if hub:
-            self.inbound = Inbound(*parts, RelayForwarder(self.fib.names, self.transports, isolated=isolated))
+            router = HubRouter(self.fib.names, isolated=isolated)
+            self.inbound = Inbound(*parts, RelayForwarder(router, self.transports))
         else:
             name, inner = node_name(self.key), Inbound(*parts)
-            self.transports.append(RelayTransport(name, lambda: self.hub, self.transports))
-            self.inbound = Inbound(*parts, RelayReceiver(name, 1, inner), inner.records)
+            self.transports.append(RelayTransport(name, lambda _: self.hub, self.transports))
+            relays: Relays = RelayReceiver(name, 1, inner, 2)
+            if hops is not None:
+                self.router = MeshRouter(name, hops, self.fib.names, {1, 2})
+                self.transports.append(RelayTransport(name, self.router.link, self.transports, hops.ttl))
+                self.forwarder = RelayForwarder(self.router, self.transports)
+                relays = MeshRelays(name, hops, RelayReceiver(name, 1, inner, 2), self.forwarder)
+            self.hops = hops
+            self.inbound = Inbound(*parts, relays, inner.records)
 
     @property
     def key(self) -> bytes:
@@ -292,6 +304,36 @@ class Net:
             peer.path = Path(1, node_name(other.key))
             peer.mtu = mtu - DATA_OVERHEAD - RELAY_TRAILER
         return hub, nodes[0], nodes[1]
+
+    @staticmethod
+    def line(count: int, *, ttl: int = 4, prefixed: bool = False) -> list[End]:
+        """Nodes in a mesh, each with a direct path to the next; the first (.2) talks along them to the last (.3)."""
+        numbers = [2, *range(10, 8 + count), 3]
+        ends = [
+            End(
+                (f"10.0.0.{number}/24", f"fd00::{number}/64"), f"192.0.2.{number}", mtu=1400, hub=False, isolated=False,
+                prefixed=prefixed, hops=Hops(ttl),
+            )
+            for number in numbers
+        ]  # fmt: skip
+        for index, (left, right) in enumerate(pairwise(ends), 1):
+            connect(left, right, index)
+        connect(ends[0], ends[-1], count + 1)
+        for at, end in enumerate(ends):
+            for other in ends:
+                if node_name(other.key) not in end.fib.names and other is not end:
+                    end.fib.names[node_name(other.key)] = Peer(other.key)
+            assert end.hops is not None
+            near = [end.fib.names[node_name(ends[to].key)] for to in (at - 1, at + 1) if 0 <= to < count]
+            end.hops.links = {node_name(peer.key): peer for peer in near}
+            for to, other in enumerate(ends):
+                if to != at:
+                    end.hops.next[node_name(other.key)] = near[0 if to < at else -1]
+        for first, second, last in ((ends[0], ends[1], ends[-1]), (ends[-1], ends[-2], ends[0])):
+            peer = first.fib.names[node_name(last.key)]
+            peer.path = Path(2, node_name(second.key) + node_name(last.key))
+            peer.mtu = 1400 - DATA_OVERHEAD - RELAY_TRAILER
+        return ends
 
 
 @pytest.fixture

@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
 
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from core.tests.data.pieces import inject, to_peer, unordered
 from ltunnel.constants import HEADROOM, RELAY_TRAILER
 from ltunnel.data.grid import Arena
 from ltunnel.data.records import PartGrid, RecordSealer, part_size
 from ltunnel.data.relay import RelayTransport
-from ltunnel.session import Drop, Peer
+from ltunnel.session import Drop
 from ltunnel.testing import packets
-from ltunnel.testing.offload import complete, offload
 from ltunnel.wire.relay import TTL, RelayTrailer, node_name
 from ltunnel.wire.types import FrameType, MessageType
 
 SETTINGS = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 HELLO = packets.udp("10.0.0.2", "10.0.0.3", 1, 2, b"hello")
-
-
-def to_peer(end, other) -> Peer:
-    return end.fib.names[node_name(other.key)]
 
 
 def through(hub, one, other, datagrams) -> list[bytes]:
@@ -42,37 +37,6 @@ def frames_of(hub, node, datagrams) -> list[bytes]:
     (epoch,) = [epoch for epoch in hub.control.sessions.values() if epoch.peer.key == node.key]
     key = bytes((epoch.remote_index // 4, 1)) * 16
     return [AESGCM(key).decrypt(datagram[:12], datagram[12:], b"") for datagram in datagrams]
-
-
-def inject(end, rng: random.Random) -> tuple[list[bytes], list[bytes]]:
-    """Send packets of all kinds and sizes; return the datagrams, and the packets as they should arrive."""
-    expected: list[bytes] = []
-    for serial in range(rng.randrange(1, 12)):
-        version = rng.choice((4, 6))
-        ends = ("10.0.0.2", "10.0.0.3") if version == 4 else ("fd00::2", "fd00::3")
-        seg = None
-        match rng.choice(("super", "uso", "udp", "udp", "echo")):
-            case "super":
-                seg = rng.randrange(1, 1280)
-                packet = packets.tcp(*ends, 1, 2, rng.randbytes(rng.randrange(1, min(60_000, 250 * seg))), seq=serial)
-            case "uso":
-                seg = rng.randrange(1, 1280)
-                packet = packets.udp(*ends, 3, 4, rng.randbytes(rng.randrange(1, min(40_000, 60 * seg))))
-            case "udp":
-                packet = packets.udp(*ends, 5, 6, rng.randbytes(rng.randrange(1300)))
-            case _:
-                packet = packets.echo(*ends, 7, serial, rng.randbytes(rng.randrange(1300)))
-        end.tun.inject(packet, gso_size=seg)
-        expected += complete(*offload(packet, seg))
-    return [datagram for _, datagram in end.pump()], expected
-
-
-def unordered(pieces: list[bytes]) -> Counter[bytes]:
-    """Packets but for what joining UDP datagrams changes: the identification, and with it the header checksum."""
-    return Counter(
-        piece[:4] + bytes(2) + piece[6:10] + bytes(2) + piece[12:] if piece[0] == 0x45 and piece[9] == 17 else piece
-        for piece in pieces
-    )
 
 
 def frames_for(hub, node, datagrams) -> list[bytes]:

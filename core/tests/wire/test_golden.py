@@ -19,6 +19,7 @@ from ltunnel.keys.noise import HandshakeState, protocol_name
 from ltunnel.keys.psk import derive_keys, format_key
 from ltunnel.plugin import Answer, Behaviour, Candidate, CandidateKind, Carrier, Dependence
 from ltunnel.wire import messages
+from ltunnel.wire.advert import INFINITY, Advert, Route, Want
 from ltunnel.wire.echo import pack_echo, parse_echo
 from ltunnel.wire.frames import (
     Bye,
@@ -205,6 +206,16 @@ FRAMES: dict[str, Any] = {
     "routes": Routes((ip_network("192.168.0.0/16"),)),
     "deny": Deny(DenyCode.ADDRESS_TAKEN, "10.0.0.2 is node2's"),
     "bye": Bye(ByeCode.STOPPED),
+    "advert": Advert(
+        hold=105.0,
+        routes=(
+            Route(node_name(Identity.from_private(b"\x11" * 32).public), 7, 0, 0),
+            Route(node_name(Identity.from_private(b"\x22" * 32).public), 258, 22_500, 1),
+            Route(b"node-two", 3, INFINITY, 1),
+        ),
+        wants=(Want(b"node-two", 4, 3),),
+        all=True,
+    ),
 }
 
 

@@ -21,7 +21,6 @@ class Flag:
     switch: bool = False
     """Takes no argument of its own."""
     metavar: str = "TEXT"
-    hidden: bool = False
 
     @property
     def spelling(self) -> str:
@@ -71,10 +70,9 @@ FLAGS = (
     Flag(name="p2p-port", field="p2p_port", metavar="PORT"),
     Flag(name="discovery", field="discovery", metavar="PLUGIN|none"),
     Flag(name="routing", field="routing", metavar="PLUGIN|none"),
-    # Documented flags for what is not there yet: taken, and said to have no effect.
-    Flag(name="mesh-routing", field="enable_mesh_routing", switch=True, hidden=True),
-    Flag(name="max-hops", field="max_hops", hidden=True),
-    Flag(name="route-update", field="route_update_interval", hidden=True),
+    Flag(name="mesh-routing", field="enable_mesh_routing", switch=True),
+    Flag(name="max-hops", field="max_hops", metavar="N"),
+    Flag(name="route-update", field="route_update_interval", metavar="SECONDS"),
 )
 
 _BY_SPELLING = {spelling: flag for flag in FLAGS for spelling in (flag.name, flag.letter) if spelling}

@@ -55,6 +55,7 @@ def _peer(peer: Mapping[str, Any]) -> Iterator[RenderableType]:
     used: Mapping[str, Any] = next((path for path in peer.get("paths") or () if path.get("used")), {})
     way = f"by {_word(used, 'class')}" if used else _word(peer, "state")
     where = f" {_word(used, 'endpoint')}" if used.get("endpoint") else ""
+    where = f" through {_word(used, 'via')}" if used.get("class") == "mesh" else where
     why = f": {_word(peer, 'chosen')}" if peer.get("chosen") else ""
     yield Text.assemble((f"{_word(peer, 'name')} ", "bold"), f"{way}{where}{why}")
     tried = peer.get("tried") or {}

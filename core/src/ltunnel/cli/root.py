@@ -60,7 +60,7 @@ def _option(flag: Flag) -> click.Option:
     if flag.field is None and flag.switch:
         return click.Option(names, is_flag=True, help=_meaning(flag))
     metavar = "true|false" if flag.switch else flag.metavar
-    return click.Option(names, metavar=metavar, help=_meaning(flag), hidden=flag.hidden)
+    return click.Option(names, metavar=metavar, help=_meaning(flag))
 
 
 def _meaning(flag: Flag) -> str:

@@ -1,6 +1,6 @@
 """A status answer for people. Some of what it holds was said by peers: it is escaped."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -29,6 +29,7 @@ def view(answer: Mapping[str, Any]) -> RenderableType:
     peers = answer.get("peers") or ()
     lines += (_ways(peer) for peer in peers if len(peer.get("candidates") or ()) > 1)
     lines += (_paths(peer) for peer in peers if len(peer.get("paths") or ()) > 1)
+    lines += _mesh(answer.get("mesh") or {}, peers)
     parts = [*lines, _peers(peers)]
     if answer.get("fec") and peers:
         parts.append(fec_view(answer["fec"], peers))
@@ -101,11 +102,20 @@ def _paths(peer: Mapping[str, Any]) -> Text:
     for number, path in enumerate(peer["paths"]):
         state, rtt = str(path.get("state", "")), path.get("rtt_ms")
         where = f" {_word(path, 'endpoint')}" if path.get("endpoint") else ""
+        where = f" through {_word(path, 'via')}" if path.get("class") == "mesh" else where
         text.append(f"{', ' if number else ''}{_word(path, 'class')}{where} ")
         text.append("in use" if path.get("used") else state, _COLOURS.get(state, ""))
         text.append(f" ({_word(peer, 'chosen')})" if path.get("used") and peer.get("chosen") else "")
         text.append(f" {rtt:.1f} ms" if rtt is not None else "")
     return text
+
+
+def _mesh(mesh: Mapping[str, Any], peers: Sequence[Mapping[str, Any]]) -> Iterator[Text]:
+    """Say who this node's neighbours in the mesh are, and what it has passed on for them."""
+    links = ", ".join(printable(str(name)) for name in mesh.get("links") or ())
+    relayed = sum(int(peer.get("relayed_bytes", 0)) for peer in peers)
+    if links:
+        yield Text(f"mesh: linked to {links}; passed on {decimal(relayed)}")
 
 
 _COLUMNS = (
@@ -126,7 +136,7 @@ def _row(peer: Mapping[str, Any]) -> tuple[str | Text, ...]:
         _word(peer, "name") or str(peer.get("key", ""))[:8],
         "\n".join(map(str, peer.get("addresses", ()))),
         _word(peer, "path"),
-        _word(peer, "endpoint"),
+        _word(peer, "endpoint") or _word(peer, "via"),
         _word(peer, "transport"),
         Text(state, style=_COLOURS.get(state, "")),
         _ago(peer.get("last_handshake")),

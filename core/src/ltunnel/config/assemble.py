@@ -107,6 +107,9 @@ def control_settings(
         max_clients=config.max_clients,
         multi_client=config.multi_client,
         client_isolation=config.client_isolation,
+        mesh=config.enable_mesh_routing,
+        max_hops=config.max_hops,
+        route_update_interval=config.route_update_interval,
     )
     return settings, (lowered,) if mtu < config.mtu and config.mtu != DEFAULT_MTU else ()
 

@@ -37,6 +37,7 @@ RULE = "ltunnel_rule"
 
 _Int = Annotated[int, BeforeValidator(refuse_bool)]
 _Seconds = Annotated[float, BeforeValidator(refuse_bool), Field(gt=0, le=86_400)]
+_Interval = Annotated[float, BeforeValidator(refuse_bool), Field(ge=1, le=86_400)]
 _Milliseconds = Annotated[float, BeforeValidator(refuse_bool), Field(ge=0.5, le=500)]
 _Share = Annotated[float, BeforeValidator(refuse_bool), Field(gt=0, le=1)]
 _Name = Annotated[str, PlainValidator(read_name)]
@@ -139,10 +140,9 @@ class Config(BaseModel):
         "", description="plugin that chooses among paths, or none; by default routing_mesh where it is installed"
     )
 
-    # Documented fields for what is not there yet: checked, and said to have no effect (`notices`).
-    enable_mesh_routing: bool = Field(True, description="paths through other clients")
+    enable_mesh_routing: bool = Field(True, description="relay for other clients, and reach them through others")
     max_hops: _Int = Field(3, ge=1, le=16, description="hops of a path through other clients, at most")
-    route_update_interval: _Seconds = Field(30.0, description="seconds between route updates")
+    route_update_interval: _Interval = Field(30.0, description="seconds between route updates")
 
     # Not written by operators as such; `ltunnel.config.load` fills them in.
     plugin_options: dict[str, dict[str, Any]] = Field(default_factory=dict, description="sections by plugin name")
@@ -193,22 +193,24 @@ def _broken_rules(config: Config) -> Iterator[tuple[str, str]]:
 
 
 _FEC_FIELDS = ("fec_mode", "fec_data", "fec_parity", "fec_deadline", "fec_target", "fec_overhead")
-_AWAITED = ("enable_mesh_routing", "max_hops", "route_update_interval")
-_DIRECT = ("p2p_enabled", "p2p_port", "discovery", "routing")
+_MESH = ("enable_mesh_routing", "max_hops", "route_update_interval")
+_DIRECT = ("p2p_enabled", "p2p_port", "discovery", "routing", *_MESH)
 
 
 def _without_effect(config: Config) -> Iterator[str]:
     """Give a line for each group of fields that were written, but that nothing selected listens to."""
-    awaited, direct = (
+    direct, mesh = (
         [field for field in fields if field in config.model_fields_set and getattr(config, field)]
-        for fields in (_AWAITED, _DIRECT)
+        for fields in (_DIRECT, _MESH)
     )
-    if awaited:
-        yield f"{', '.join(awaited)}: not in effect, since no path goes through other clients"
     if config.is_hub and direct:
         yield f"{', '.join(direct)}: not in effect in server mode"
     elif not config.p2p_enabled and direct:
         yield f"{', '.join(direct)}: not in effect without p2p_enabled"
+    elif config.routing == NONE and mesh:
+        yield f"{', '.join(mesh)}: not in effect with routing none"
+    elif not config.enable_mesh_routing and mesh:
+        yield f"{', '.join(mesh)}: not in effect without enable_mesh_routing"
     if not config.tls_enabled:
         for field in ("tls_cert_file", "tls_key_file", "tls_skip_verify"):
             if getattr(config, field):

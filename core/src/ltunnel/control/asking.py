@@ -27,8 +27,20 @@ ASK_TIME = 10.0
 OPENING = 4.0
 """A flow that has not opened after so many seconds is given up."""
 
+SEEK = (0.0, 5.0, 15.0, 30.0, 45.0)
+"""Seconds from one search for a direct path to the next while there is none; the last one repeats."""
+SEEK_BETTER = 60.0
+"""The same while there is one, but not on the LAN."""
+
 Place = tuple[int, Flow]
 """(transport, flow)."""
+
+
+def seek_due(table: WayTable, now: float) -> bool:
+    """Whether to look for a better path: there is traffic, and there may be one."""
+    if table.current.path_class is PathClass.LAN or not table.busy(now) or not table.session.in_use:
+        return False
+    return now >= table.sought + (SEEK_BETTER if table.current.direct else SEEK[min(table.seeks, len(SEEK) - 1)])
 
 
 class Seeker(Protocol):
@@ -45,6 +57,13 @@ class Seeker(Protocol):
 
     def ended(self, session: Session, now: float) -> None:
         """Take note that a session with a neighbour is over."""
+
+
+class Watcher(Protocol):
+    """What wants to know of paths: `control.mesh`."""
+
+    def paths_changed(self, now: float) -> None:
+        """Take note that paths, or which of them are in use, may have changed."""
 
 
 class Asking:

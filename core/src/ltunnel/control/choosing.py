@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 from ltunnel.control.context import Context
 from ltunnel.control.events import Level
-from ltunnel.control.way import Way, WayState
+from ltunnel.control.way import Way, WayState, via_name
 from ltunnel.control.way_table import WayTable
 from ltunnel.plugin import PathClass, PathView, RoutingPolicy
 from ltunnel.session import Quality
@@ -69,10 +69,10 @@ class Choosing:
         self.fit(table)
         ctx, rtt = self._ctx, way.measure.rtt
         where = ctx.describe(*way.flow) if way.direct else ""
-        by = f" ({where}, {ctx.transports[way.path.transport]})" if where else ""
+        by = f" ({where}, {ctx.transports[way.path.transport]})" if where else f" ({via_name(way)})" if way.via else ""
         ctx.emit(
             "path-changed", f"reaching {peer.name} {_WORDS[way.path_class]}{by}: {reason}",
-            peer=peer.name, key=peer.key.hex(), endpoint=where or None, reason=reason, mtu=peer.mtu,
+            peer=peer.name, key=peer.key.hex(), endpoint=where or None, via=via_name(way), reason=reason, mtu=peer.mtu,
             rtt_ms=None if rtt is None else round(rtt * 1000, 3),
             **{"from": old.path_class.name.lower(), "to": way.path_class.name.lower()},
         )  # fmt: skip
@@ -101,7 +101,13 @@ class Choosing:
 def _view(way: Way, hub: bytes) -> PathView:
     measure = way.measure
     return PathView(
-        peer=way.peer.key, number=way.number, via=way.peer.key if way.direct else hub, path_class=way.path_class,
+        peer=way.peer.key, number=way.number, via=_first_hop(way, hub), path_class=way.path_class,
         rtt=math.inf if measure.rtt is None else measure.rtt, jitter=measure.jitter, loss=measure.loss,
-        hops=1 if way.direct else 2, last_pong=way.last_pong, suspect=way.state is WayState.SUSPECT,
+        hops=way.hops, last_pong=way.last_pong, suspect=way.state is WayState.SUSPECT,
     )  # fmt: skip
+
+
+def _first_hop(way: Way, hub: bytes) -> bytes:
+    if way.via is not None:
+        return way.via.key
+    return way.peer.key if way.direct else hub

@@ -15,7 +15,7 @@ from ltunnel.control.session import Attempt, Session
 from ltunnel.control.settings import ControlSettings, Random
 from ltunnel.control.timers import TimerQueue
 from ltunnel.plugin import Flow
-from ltunnel.session import Drop, Epoch, Fib, Path, Peer, Stats
+from ltunnel.session import Drop, Epoch, Fib, Hops, Path, Peer, Stats
 from ltunnel.wire.frames import Bye, ByeCode, Frame
 from ltunnel.wire.messages import INDEX_LIMIT
 
@@ -27,13 +27,13 @@ class Context:
     """Shared by the parts of one `Control`."""
 
     __slots__ = (
-        "attempts", "calls", "clock_error", "describe", "epochs", "events", "fib", "outbox", "peers", "random",
-        "relay", "reserved", "sessions", "settings", "stats", "timers", "transports", "wall_offset",
+        "attempts", "calls", "clock_error", "describe", "epochs", "events", "fib", "hops", "mesh", "outbox", "peers",
+        "random", "relay", "reserved", "sessions", "settings", "stats", "timers", "transports", "wall_offset",
     )  # fmt: skip
 
     def __init__(
         self, settings: ControlSettings, random: Random, wall_offset: float, describe: Describe,
-        transports: Sequence[str], relay: int | None,
+        transports: Sequence[str], relay: int | None, mesh: int | None = None,
     ) -> None:  # fmt: skip
         self.settings = settings
         self.random = random
@@ -42,6 +42,8 @@ class Context:
         """Their names, by number."""
         self.relay = relay
         """On a node: the transport that goes through the hub to other nodes; its flows are their names."""
+        self.mesh = mesh
+        """The one that goes through a node; its flows are that node's name and the last one's. None without a mesh."""
         self.wall_offset = wall_offset
         self.clock_error = 0.0
         """Seconds that the hub's clock is ahead of ours, as it told us."""
@@ -51,6 +53,7 @@ class Context:
         self.events: list[Event] = []
         self.stats = Stats()
         self.fib = Fib()
+        self.hops = Hops()
         self.peers: dict[bytes, Peer] = {}
         self.sessions: dict[bytes, Session] = {}
         """By the peer's key."""

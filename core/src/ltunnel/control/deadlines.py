@@ -34,6 +34,9 @@ class Deadlines:
         elif timer in (Timer.WAY, Timer.ASK, Timer.GLANCE):
             if self._ways is not None:
                 self._ways.due(timer, owner, now)
+        elif timer is Timer.MESH:
+            if self._roles.neighbours is not None and self._roles.neighbours.mesh is not None:
+                self._roles.neighbours.mesh.due(now)
         elif timer is Timer.AGENT:
             if self._roles.discovery is not None:
                 self._roles.discovery.due(now)

@@ -31,7 +31,7 @@ _HANDSHAKE = frozenset(
 _FRAMES = frozenset(
     {
         FrameType.PING, FrameType.PONG, FrameType.PROBE, FrameType.WELCOME, FrameType.PEERS, FrameType.ROUTES,
-        FrameType.DENY, FrameType.BYE, FrameType.PUNCH, FrameType.OBSERVE, FrameType.OBSERVED,
+        FrameType.DENY, FrameType.BYE, FrameType.PUNCH, FrameType.OBSERVE, FrameType.OBSERVED, FrameType.ADVERT,
     }
 )  # fmt: skip
 

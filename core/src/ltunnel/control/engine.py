@@ -28,6 +28,7 @@ from ltunnel.control.hub import HubSide
 from ltunnel.control.initiation import Initiation
 from ltunnel.control.joining import NodeSide
 from ltunnel.control.liveness import Liveness
+from ltunnel.control.mesh import Mesh
 from ltunnel.control.neighbours import Neighbours
 from ltunnel.control.paths import Paths
 from ltunnel.control.pins import Pins
@@ -42,7 +43,7 @@ from ltunnel.control.timers import Timer
 from ltunnel.control.way_table import Ask
 from ltunnel.control.ways import Ways
 from ltunnel.plugin import Address, Carrier, Flow, LocalAddress, RoutingPolicy
-from ltunnel.session import Epoch, Fib, Peer, Stats
+from ltunnel.session import Epoch, Fib, Hops, Peer, Stats
 from ltunnel.session.peer import Network
 from ltunnel.wire.frames import ByeCode
 
@@ -51,8 +52,9 @@ class Control:
     """Sans-IO: the owner brings every datagram and the time, and drains `calls`, `outbox` and `events` after each call.
 
     `describe` names a flow of a transport, as `Transport.describe` does, `transports` are their names (the owner's
-    list, which may grow), `relay` is the number of the one that goes through the hub to other nodes; without `routing`
-    all that is for them goes there. Nothing that the network sends raises.
+    list, which may grow), `relay` is the number of the one that goes through the hub to other nodes, `mesh` of the one
+    that goes through a node; without `routing` all that is for them goes through the hub. Nothing that the network
+    sends raises.
     """
 
     def __init__(
@@ -67,14 +69,16 @@ class Control:
         describe: Describe = describe_endpoint,
         transports: Sequence[str] = ("transport",),
         relay: int | None = None,
+        mesh: int | None = None,
         routing: RoutingPolicy | None = None,
         discovery: Discovering | None = None,
     ) -> None:
-        ctx = self._ctx = Context(settings, random, wall_offset, describe, transports, relay)
+        ctx = self._ctx = Context(settings, random, wall_offset, describe, transports, relay, mesh)
         self.settings = settings
         self.sessions: dict[int, Epoch] = ctx.epochs
         """Epochs by our index; the data path reads it."""
         self.fib: Fib = ctx.fib
+        self.hops: Hops = ctx.hops
         self.peers: dict[bytes, Peer] = ctx.peers
         """By key; on a hub also nodes that are gone."""
         self.stats: Stats = ctx.stats
@@ -100,7 +104,11 @@ class Control:
             hub, held = Session(), Pins(pins or {})
             if relay is not None:
                 self._ways = Ways(ctx, hub, routing)
-                self._neighbours = Neighbours(self._p, Roster(ctx, held, hub), self._ways)
+                roster = Roster(ctx, held, hub)
+                self._neighbours = Neighbours(self._p, roster, self._ways)
+                if mesh is not None:
+                    ctx.hops.ttl = settings.max_hops
+                    self._ways.watcher = self._neighbours.mesh = Mesh(ctx, self._ways, roster, now)
                 if discovery is not None and discovery.carriers:
                     self._ways.seeker = self._discovery = Discovery(ctx, self._ways, hub, discovery)
             self._node_side = NodeSide(self._p, held, hub, self._neighbours)
@@ -176,6 +184,11 @@ class Control:
     def paths(self, peer: Peer, now: float) -> list[dict[str, Any]]:
         """On a node: all paths to another node, for status."""
         return [] if self._ways is None else self._ways.table(peer, now)
+
+    def mesh(self) -> dict[str, Any] | None:
+        """On a node: its neighbours in the mesh, and the routes, for status; None where it takes no part."""
+        found = None if self._neighbours is None else self._neighbours.mesh
+        return None if found is None else found.describe()
 
     # ---------------------------------------------------------------- the owner's orders
 

@@ -6,10 +6,11 @@ Whatever the control side counts or tells about a stranger goes by that name.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
-from ltunnel.plugin import Address, Flow
+from ltunnel.plugin import Address, Flow, is_private
+from ltunnel.session.peer import Network
 
 Describe = Callable[[int, Flow], str]
 """(transport, flow) -> its name, as `Transport.describe` gives it."""
@@ -31,6 +32,12 @@ def address_of(name: str) -> IPv4Address | IPv6Address | None:
         return None
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
     return mapped or address
+
+
+def is_near(name: str, networks: Sequence[Network]) -> bool:
+    """Whether a flow leads to a private address in one of the prefixes of this machine's own links."""
+    address = address_of(name)
+    return address is not None and is_private(address) and any(address in network for network in networks)
 
 
 def endpoint_of(name: str) -> Address | None:

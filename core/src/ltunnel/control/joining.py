@@ -177,7 +177,8 @@ class NodeSide:
         peer.hosts = frozenset(interface.ip.packed for interface in welcome.hub_addresses)
         ctx.fib.set(peer)
         if self._neighbours is not None:
-            self._neighbours.hub_met(now, anew=not was_there or (was_dead and fresh))
+            anew = not was_there or (was_dead and fresh)
+            self._neighbours.hub_met(now, anew=anew, isolated=welcome.isolated)
         if self.pins.add(self._pin, peer.key):
             ctx.emit("pins", f"the key of {self._pin} is {peer.key.hex()} from now on", Level.INFO, key=peer.key.hex())
         self.reason = self._told = None

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from ltunnel.control.acceptance import GREETING_GAP, Proved
 from ltunnel.control.initiation import Met
+from ltunnel.control.mesh import Mesh
 from ltunnel.control.roster import Neighbour, Roster, words
 from ltunnel.control.session import Attempt, Session
 from ltunnel.control.side import Parts
@@ -19,9 +20,10 @@ from ltunnel.control.timers import Timer
 from ltunnel.control.ways import Ways
 from ltunnel.plugin import Flow
 from ltunnel.session import Drop, Epoch, Path, Peer
+from ltunnel.wire.advert import Advert
 from ltunnel.wire.frames import TOKEN_SIZE, Bye, ByeCode, Frame, Peers, Ping, Pong
 from ltunnel.wire.payloads import ConfirmPayload
-from ltunnel.wire.relay import node_name
+from ltunnel.wire.relay import NAME_SIZE, node_name
 
 WANTED_TIME = 10.0
 """A handshake is given up when nothing was to be sent to the neighbour for so long (seconds)."""
@@ -34,12 +36,13 @@ STUBBORN = 3
 class Neighbours:
     """Sessions with other nodes. `ways` chooses their paths."""
 
-    __slots__ = ("_p", "_roster", "_ways")
+    __slots__ = ("_p", "_roster", "_ways", "mesh")
 
     def __init__(self, parts: Parts, roster: Roster, ways: Ways) -> None:
         self._p = parts
         self._roster = roster
         self._ways = ways
+        self.mesh: Mesh | None = None
 
     # ---------------------------------------------------------------- what the hub says
 
@@ -53,10 +56,12 @@ class Neighbours:
                 self._p.ctx.send_bye(session, ByeCode.REMOVED, now)
                 self._finish(session, "another key is pinned under the name that it has now", now)
 
-    def hub_met(self, now: float, *, anew: bool) -> None:
+    def hub_met(self, now: float, *, anew: bool, isolated: bool) -> None:
         """Take note of a WELCOME; after one `anew`, whoever is not introduced again is gone."""
         if anew:
             self._roster.hub_met(now)
+        if self.mesh is not None:
+            self.mesh.isolate(isolated, now)
         self._ways.relay_changed(now)
 
     def hub_lost(self, now: float) -> None:
@@ -94,8 +99,7 @@ class Neighbours:
             self.initiate(session, now)
 
     def initiate(self, session: Session, now: float) -> None:
-        """Send the next INIT: over the path in use if it is for new keys, else through the relay."""
-        ctx = self._p.ctx
+        """Send the next INIT: over the path in use if it is for new keys, else through the hub or another node."""
         peer = _peer(session)
         neighbour = self._roster.get(peer.key)
         unwanted = neighbour is None or neighbour.refused or now - neighbour.wanted > WANTED_TIME
@@ -104,10 +108,18 @@ class Neighbours:
             return
         path = peer.path
         if not session.in_use or session.dead or path is None or session.tries >= STUBBORN:
-            assert ctx.relay is not None  # noqa: S101 (without one there are no introductions)
-            path = Path(ctx.relay, node_name(peer.key))
+            path = self._way_in(session, peer)
         self._p.initiation.again(session, now)
         self._p.initiation.send_init(session, path.transport, path.flow, now)
+
+    def _way_in(self, session: Session, peer: Peer) -> Path:
+        """Return the path through the hub; if it is away, or every other time, one through another node if there is."""
+        ctx = self._p.ctx
+        assert ctx.relay is not None  # noqa: S101 (without one there are no introductions)
+        mesh = None if self.mesh is None else self.mesh.way_in(peer, session.tries // 2)
+        if mesh is not None and (session.tries % 2 or not self._ways.hub_in_use):
+            return mesh
+        return Path(ctx.relay, node_name(peer.key))
 
     def hurry(self, attempt: Attempt, now: float) -> None:
         """Send an INIT again that was answered with COOKIE or TIME."""
@@ -139,11 +151,12 @@ class Neighbours:
     # ---------------------------------------------------------------- handshakes from there
 
     def answers(self, transport: int, flow: Flow, now: float) -> bool:
-        """Answer introduced nodes, through the relay; and neighbours, over ways that are known to be theirs."""
-        if transport != self._p.ctx.relay:
+        """Answer introduced nodes, through the relay or a node; and neighbours, over ways known to be theirs."""
+        ctx = self._p.ctx
+        if transport not in (ctx.relay, ctx.mesh):
             session = self._ways.session_at(transport, flow)
             return session is not None and session.in_use
-        neighbour = self._roster.named(flow)
+        neighbour = self._roster.named(flow[-NAME_SIZE:])
         return neighbour is not None and not neighbour.refused and neighbour.inits.take(now)
 
     def admit(self, proved: Proved, now: float) -> None:
@@ -159,12 +172,14 @@ class Neighbours:
             self._p.acceptance.refuse(proved, None, now)
             return
         session = self._session(neighbour)
-        was_there = session.in_use
+        was_there, path = session.in_use, neighbour.peer.path
+        relayed = proved.path.transport in (ctx.relay, ctx.mesh)
+        relayed &= proved.path.transport == ctx.relay or path is None or path.flow != proved.path.flow
         epoch = self._p.acceptance.accept(proved, session, neighbour.peer, now)
         self._p.epochs.accepted(session, epoch, proved.arrived, now)
         self._p.initiation.stop(session)
         session.move(Step.ACCEPTED)
-        self._begin(session, now, anew=not was_there, relayed=proved.path.transport == ctx.relay)
+        self._begin(session, now, anew=not was_there, relayed=relayed)
         self.greet(session, epoch, now)
 
     def greet(self, session: Session, epoch: Epoch, now: float) -> None:
@@ -175,10 +190,10 @@ class Neighbours:
             self._p.ctx.send_frame(epoch, epoch.peer.path, Ping(self._p.ctx.random(TOKEN_SIZE)), now)
 
     def _own_way(self, proved: Proved) -> bool:
-        """Whether a handshake came through the relay under its key's name, or over a way of that very neighbour."""
+        """Whether a handshake came relayed under its key's name, or over a way of that very neighbour."""
         transport, flow = proved.path.transport, proved.path.flow
-        if transport == self._p.ctx.relay:
-            return bool(flow == node_name(proved.key))
+        if transport in (self._p.ctx.relay, self._p.ctx.mesh):
+            return bool(flow[-NAME_SIZE:] == node_name(proved.key))
         session = self._ways.session_at(transport, flow)
         return session is not None and _peer(session).key == proved.key
 
@@ -204,7 +219,10 @@ class Neighbours:
         )  # fmt: skip
 
     def handle_frame(self, session: Session, epoch: Epoch, frame: Frame, now: float) -> bool:
-        """BYE is all that a neighbour may say besides PING and PONG."""
+        """BYE and ADVERT are all that a neighbour may say besides PING and PONG."""
+        if isinstance(frame, Advert) and self.mesh is not None:
+            self.mesh.heard(session, frame, now)
+            return True
         if not isinstance(frame, Bye):
             return False
         if epoch is not epoch.peer.epoch:  # of a session that a newer one has replaced
@@ -228,8 +246,8 @@ class Neighbours:
         neighbour = self._roster.get(peer.key)
         if timer is not Timer.IDLE or neighbour is None or not session.in_use:
             return
-        traffic = peer.stats.packets
-        if traffic != neighbour.traffic:
+        traffic = peer.stats.packets + peer.stats.relayed_datagrams
+        if traffic != neighbour.traffic or (self.mesh is not None and self.mesh.leads(peer)):
             neighbour.traffic, neighbour.busy = traffic, now
         if now - neighbour.busy >= IDLE_TIME:
             self._p.ctx.send_bye(session, ByeCode.TIMEOUT, now)
@@ -241,10 +259,17 @@ class Neighbours:
         """Do nothing: `Ways` finds out by itself."""
 
     def arrived(
-        self, session: Session, epoch: Epoch, transport: int, flow: Flow, size: int, newest: bool, now: float
+        self,
+        session: Session,
+        epoch: Epoch,  # noqa: ARG002 (any of the session's is as good)
+        transport: int,
+        flow: Flow,
+        size: int,
+        newest: bool,
+        now: float,
     ) -> None:
         """Take note of where a neighbour's datagrams come from."""
-        self._ways.arrived(session, epoch, transport, flow, size, newest, now)
+        self._ways.arrived(session, transport, flow, size, newest, now)
 
     def probed(self, session: Session, epoch: Epoch, path: Path, now: float) -> None:
         """Do nothing: the answer is all, and `arrived` has been told."""

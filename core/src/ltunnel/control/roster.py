@@ -6,7 +6,7 @@ whose key was pinned when a handshake had proved it stays with that key: under a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from ipaddress import ip_address
 
 from ltunnel.control.context import Context
@@ -51,7 +51,7 @@ class Neighbour:
 class Roster:
     """Introduced nodes by key. `hub` is the session with the hub."""
 
-    __slots__ = ("_by_key", "_by_name", "_ctx", "_hub", "_pins")
+    __slots__ = ("_by_key", "_by_name", "_ctx", "_hub", "_pins", "reached")
 
     def __init__(self, ctx: Context, pins: Pins, hub: Session) -> None:
         self._ctx = ctx
@@ -59,6 +59,8 @@ class Roster:
         self._hub = hub
         self._by_key: dict[bytes, Neighbour] = {}
         self._by_name: dict[bytes, Neighbour] = {}
+        self.reached: Callable[[bytes], bool] = lambda _: False
+        """Whether a node (its key) is reached through others, so that it is remembered when it is gone for the hub."""
 
     def __iter__(self) -> Iterator[Neighbour]:
         return iter(tuple(self._by_key.values()))
@@ -104,8 +106,14 @@ class Roster:
 
     def over(self, neighbour: Neighbour) -> None:
         """Take note that the session with a neighbour has ended."""
-        if not neighbour.present:
+        if not neighbour.present and not self.reached(neighbour.peer.key):
             self.forget(neighbour)
+
+    def prune(self) -> None:
+        """Forget who is gone for the hub, has no session with this node, and is reached no more."""
+        for neighbour in self:
+            if not neighbour.present:
+                self._gone(neighbour)
 
     def forget(self, neighbour: Neighbour) -> None:
         """Take a node out; its session must be over."""
@@ -167,7 +175,7 @@ class Roster:
         """Take note that a node is gone for the hub; a session with it goes on for as long as it lives."""
         neighbour.present = False
         session = self._ctx.sessions.get(neighbour.peer.key)
-        if session is None or not session.in_use:
+        if (session is None or not session.in_use) and not self.reached(neighbour.peer.key):
             self.forget(neighbour)
 
     # ---------------------------------------------------------------- pins

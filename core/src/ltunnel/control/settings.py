@@ -57,5 +57,11 @@ class ControlSettings:
     """Nodes that a hub takes at the same time."""
     multi_client: bool = True
     """False: one node at a time."""
+    mesh: bool = True
+    """On a node: whether to relay for other nodes, and to reach them through others."""
+    max_hops: int = 3
+    """Links of a path through nodes, at most; with 1 there is no mesh."""
+    route_update_interval: float = 30.0
+    """How often nodes tell each other whom they reach."""
     client_isolation: bool = False
     """On a hub: packets between nodes are dropped. The data path does it; nodes are told in WELCOME."""

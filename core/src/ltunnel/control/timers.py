@@ -60,6 +60,7 @@ class Timer(Enum):
     ASK = ("a probe that discovery asked for did not leave: send it again", Schedule(0.05, 1.25, 0.5))
     SOUND = ("a large probe between node and hub was not answered: another, or smaller", Schedule(0.5))
     GLANCE = ("look at the traffic with neighbours, and whether it is answered", Schedule(1.0))
+    MESH = ("links of the mesh have changed, or it is time to tell of them", Schedule(1.0))
     AGENT = ("the discovery agent wants to do something", Schedule(1.0))
     HALF_OPEN = ("a RESP was not answered by CONFIRM: forget the handshake", Schedule(6.0))
     REPORT = ("say once a minute who sends handshakes that do not verify", Schedule(60.0))

@@ -89,8 +89,8 @@ class Way:
     """One path to a peer: a flow of a transport, and what is known of it. Times are monotonic seconds."""
 
     __slots__ = (
-        "big", "last_pong", "measure", "misses", "mtu", "number", "path", "path_class", "peer", "proved",
-        "rounds", "sent", "small", "state",
+        "big", "hops", "last_pong", "measure", "misses", "mtu", "number", "path", "path_class", "peer", "proved",
+        "rounds", "sent", "small", "state", "via",
     )  # fmt: skip
 
     def __init__(self, number: int, peer: Peer, path: Path, path_class: PathClass, mtu: PathMtu) -> None:
@@ -99,6 +99,10 @@ class Way:
         self.path = path
         """What `Peer.path` becomes when it is chosen."""
         self.path_class = path_class
+        self.via: Peer | None = None
+        """The node that passes datagrams on, if it is one."""
+        self.hops = 1
+        """Links on the way, as far as is known."""
         self.state = WayState.PROBING
         self.measure = Measure()
         self.mtu = mtu
@@ -151,8 +155,14 @@ class Way:
             "jitter_ms": round(measure.jitter * 1000, 3),
             "loss": round(measure.loss, 4),
             "mtu": self.mtu.size or None,
+            "hops": self.hops,
             "last_pong": round(now - self.last_pong, 3) if self.proved else None,
         }
+
+
+def via_name(way: Way) -> str | None:
+    """Return the name of the node that passes datagrams on, None if none does."""
+    return None if way.via is None else way.via.name
 
 
 def diagram() -> str:

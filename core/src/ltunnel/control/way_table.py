@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import count
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from ltunnel.constants import DATA_OVERHEAD, RELAY_TRAILER
+from ltunnel.control.flows import Describe
 from ltunnel.control.path_mtu import PathMtu
 from ltunnel.control.session import Session
-from ltunnel.control.way import Way
+from ltunnel.control.way import Way, via_name
 from ltunnel.plugin import Address, Flow, PathClass
 from ltunnel.session import Path, Peer
 
@@ -17,6 +20,11 @@ BULK = 16_384
 """Bytes sent in a second from which on full packets are watched more closely,"""
 BULK_TIME = 6.0
 """for so long (seconds): when they vanish, little more is sent."""
+
+
+def relayed_mtu(outer: int, peer: Peer) -> int:
+    """Return what fits where somebody passes datagrams on: `outer` is what fits on the way to whom."""
+    return min(outer, peer.limit) - DATA_OVERHEAD - RELAY_TRAILER
 
 
 class Ask(NamedTuple):
@@ -55,6 +63,7 @@ class WayTable:
         self.peer = peer
         self._numbers = count(1)
         self.relay = Way(0, peer, relay, PathClass.HUB, PathMtu(mtu, assumed=True))
+        self.relay.hops = 2
         self.ways: dict[tuple[int, Flow], Way] = {}
         self.current = self.relay
         """The one that carries data."""
@@ -79,6 +88,24 @@ class WayTable:
     def all(self) -> list[Way]:
         """All paths, that through the hub first."""
         return [self.relay, *self.ways.values()]
+
+    @property
+    def relayed(self) -> int:
+        """How many paths go through nodes."""
+        return sum(way.via is not None for way in self.ways.values())
+
+    def describe(self, transports: Sequence[str], describe: Describe, hub: str, now: float) -> list[dict[str, Any]]:
+        """Say for status what there is; `hub` is the hub's name."""
+        return [
+            {
+                **way.describe(now),
+                "used": way is self.current,
+                "transport": transports[way.path.transport],
+                "endpoint": describe(*way.flow) if way.direct else None,
+                "via": hub if way is self.relay else via_name(way),
+            }
+            for way in self.all
+        ]
 
     def busy(self, now: float) -> bool:
         """Whether there is traffic with the neighbour."""

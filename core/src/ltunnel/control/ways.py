@@ -13,12 +13,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ltunnel.constants import DATA_OVERHEAD, RELAY_TRAILER
-from ltunnel.control.asking import Asking, Place, Seeker
+from ltunnel.control.asking import Asking, Place, Seeker, Watcher, seek_due
 from ltunnel.control.candidates import Dial, HangUp
 from ltunnel.control.choosing import Choosing
 from ltunnel.control.context import Context
-from ltunnel.control.flows import address_of
+from ltunnel.control.flows import is_near
 from ltunnel.control.measure import Measure
 from ltunnel.control.path_mtu import PathMtu
 from ltunnel.control.paths import AMPLIFICATION
@@ -26,38 +25,43 @@ from ltunnel.control.probing import KEPT, Probing
 from ltunnel.control.session import Session
 from ltunnel.control.timers import Timer
 from ltunnel.control.way import CARRIES, Way, WayState, WayStep
-from ltunnel.control.way_table import Ask, AskSent, WayTable
-from ltunnel.plugin import Address, Flow, PathClass, RoutingPolicy, is_private
-from ltunnel.session import Epoch, Path, Peer
+from ltunnel.control.way_table import Ask, AskSent, WayTable, relayed_mtu
+from ltunnel.plugin import Address, Flow, PathClass, RoutingPolicy
+from ltunnel.session import Path, Peer
 from ltunnel.session.peer import Network
 from ltunnel.wire.frames import Pong
-from ltunnel.wire.relay import node_name
+from ltunnel.wire.relay import NAME_SIZE, node_name
 
 WAY_LIMIT = 16
 """Direct paths to one neighbour."""
+MESH_LIMIT = 8
+"""Paths through nodes to one neighbour."""
 UNANSWERED = 1.0
 """Data that was not answered for so long makes every path be probed."""
-SEEK = (0.0, 5.0, 15.0, 30.0, 45.0)
-"""Seconds from one search for a direct path to the next while there is none; the last one repeats."""
-SEEK_BETTER = 60.0
-"""The same while there is one, but not on the LAN."""
 
 
 class Ways:
     """`hub` is the session with the hub; its peer is None until one has answered."""
 
-    __slots__ = ("_asking", "_choosing", "_ctx", "_hub", "_probing", "_tables", "networks", "seeker")
+    __slots__ = ("_asking", "_choosing", "_ctx", "_hub", "networks", "probing", "seeker", "tables", "watcher")
 
     def __init__(self, ctx: Context, hub: Session, policy: RoutingPolicy | None = None) -> None:
         self._ctx = ctx
         self._hub = hub
-        self._probing = Probing(ctx)
+        self.probing = Probing(ctx)
         self._asking = Asking(ctx)
         self._choosing = Choosing(ctx, policy)
-        self._tables: dict[bytes, WayTable] = {}
+        self.tables: dict[bytes, WayTable] = {}
+        """By the neighbour's key."""
         self.networks: Sequence[Network] = ()
         """The prefixes of this machine's own links: what a LAN is."""
         self.seeker: Seeker | None = None
+        self.watcher: Watcher | None = None
+
+    @property
+    def hub_in_use(self) -> bool:
+        """Whether there is a session with the hub."""
+        return self._hub.in_use and not self._hub.dead
 
     # ---------------------------------------------------------------- sessions
 
@@ -66,22 +70,23 @@ class Ways:
         peer = session.peer
         if peer is None or self._ctx.relay is None:
             return
-        table = self._tables.get(peer.key)
+        table = self.tables.get(peer.key)
         if table is None:
             path = Path(self._ctx.relay, node_name(peer.key))
-            table = self._tables[peer.key] = WayTable(session, peer, path, self._relay_mtu(peer), now)
+            table = self.tables[peer.key] = WayTable(session, peer, path, self._relay_mtu(peer), now)
         table.session = session
         self._relay(table)
         if table.current is not table.relay:
             self._choosing.take(table, table.relay, "the session has begun anew", now)
-        peer.path = table.relay.path
+        peer.path = table.relay.path if self.hub_in_use else None
         self._choosing.fit(table)
         for way in table.all:
             if way is not table.relay:
                 way.move(WayStep.LOST)
-            self._probing.begin(table, way, now)
+            self.probing.begin(table, way, now)
         if self._ctx.timers.when(Timer.GLANCE, self) is None:
             self._ctx.timers.set(Timer.GLANCE, self, now)
+        self._watch(now)
 
     def end(self, session: Session, now: float) -> None:
         """Forget the ways of a session that is over."""
@@ -93,7 +98,7 @@ class Ways:
             self._forget(table, way, now)
         self._ctx.timers.cancel_all(table.relay)
         places = [sent.place for sent in table.asks.values()]
-        del self._tables[table.peer.key]
+        del self.tables[table.peer.key]
         self._close(places)
         if self.seeker is not None:
             self.seeker.ended(session, now)
@@ -101,23 +106,23 @@ class Ways:
 
     def relay_changed(self, now: float) -> None:
         """Take note that the session with the hub has begun, ended, or takes packets of another size."""
-        for table in self._tables.values():
+        for table in self.tables.values():
             self._relay(table)
-            self._probing.begin(table, table.relay, now)
+            self.probing.begin(table, table.relay, now)
         if self.seeker is not None:
             self.seeker.relay_changed(now)
         self._decide(now)
 
     def network_changed(self, now: float) -> None:
         """See at once what still works, and what else does: this machine may be in another network."""
-        for table in self._tables.values():
+        for table in self.tables.values():
             table.seeks, table.sought = 0, now
             for way in table.all:
-                self._probing.begin(table, way, now)
+                self.probing.begin(table, way, now)
 
     def session_at(self, transport: int, flow: Flow) -> Session | None:
         """Return the session whose peer has proved that it is at a flow other than the relay's."""
-        for table in self._tables.values():
+        for table in self.tables.values():
             way = table.ways.get((transport, flow))
             if way is not None and way.proved:
                 return table.session
@@ -139,21 +144,21 @@ class Ways:
 
     def dialled(self, ask: Ask, flow: Flow, now: float) -> None:
         """Send the probe over the flow that `probe` asked for."""
-        if self._tables.get(ask.table.peer.key) is ask.table:
+        if self.tables.get(ask.table.peer.key) is ask.table:
             self._asking.dialled(ask, flow, now)
         else:
             self._close([(ask.transport, flow)])
 
     def refused(self, transport: int, flow: Flow, now: float) -> None:
-        """Take note that a transport did not send: the flow is still opening, or there is no way out."""
-        for table in self._tables.values():
+        """Take note that a transport did not send: the flow is opening, or there is no way out."""
+        for table in self.tables.values():
             given_up = self._asking.refused(table, (transport, flow), now)
             if given_up is not None:
                 self._close([given_up])
 
     def port_closed(self, transport: int, now: float) -> None:
         """Forget the paths over a port that is gone, and its transport with it."""
-        for table in self._tables.values():
+        for table in self.tables.values():
             for way in [way for way in table.ways.values() if way.path.transport == transport]:
                 self._forget(table, way, now, close=False)
             for token in [token for token, sent in table.asks.items() if sent.ask.transport == transport]:
@@ -162,20 +167,24 @@ class Ways:
 
     def uses(self, transport: int) -> bool:
         """Whether a path goes over a transport, so that its port is still needed."""
-        return any(way.path.transport == transport for table in self._tables.values() for way in table.ways.values())
+        return any(way.path.transport == transport for table in self.tables.values() for way in table.ways.values())
+
+    # ---------------------------------------------------------------- from the mesh
+
+    def through(self, table: WayTable, path: Path, via: Peer, hops: int, now: float) -> None:
+        """Probe a path through a node; whether there are too many is for the caller to see."""
+        way = table.add(path, PathClass.MESH, relayed_mtu(via.mtu, table.peer))
+        way.via, way.hops = via, hops
+        self.probing.begin(table, way, now)
+
+    def lose(self, table: WayTable, way: Way, now: float) -> None:
+        """Leave a path that is said to be gone; a PONG would bring it back."""
+        if way.move(WayStep.LOST):
+            self._after(table, way, now)
 
     # ---------------------------------------------------------------- from the network
 
-    def arrived(
-        self,
-        session: Session,
-        epoch: Epoch,  # noqa: ARG002 (any of the session's is as good)
-        transport: int,
-        flow: Flow,
-        size: int,
-        newest: bool,
-        now: float,
-    ) -> None:
+    def arrived(self, session: Session, transport: int, flow: Flow, size: int, newest: bool, now: float) -> None:
         """Take note of authenticated datagrams (`size` bytes) from a flow that may not be the one in use."""
         table = self._of(session)
         if table is None or transport == self._ctx.relay or not self._choosing.possible:
@@ -187,14 +196,14 @@ class Ways:
             way = self._found(table, transport, flow, size, now)
             if way is None:
                 return
-            self._probing.begin(table, way, now)
+            self.probing.begin(table, way, now)
         elif way.path.budget is not None:
             way.path.budget += AMPLIFICATION * size
         if newest and table.source is not way:  # the peer, or its NAT, may have moved
             table.source = way
             for other in (way, table.current):
                 if other is not table.relay:
-                    self._probing.check(table, other, now)
+                    self.probing.check(table, other, now)
 
     def pong(self, session: Session, pong: Pong, transport: int, flow: Flow, now: float) -> bool:
         """Take a PONG; False if it answers no PROBE from here, or came another way than that went."""
@@ -211,7 +220,7 @@ class Ways:
                 return True
         else:
             before = way.state, way.mtu.size
-            if not self._probing.answered(table, way, pong.token, now):
+            if not self.probing.answered(table, way, pong.token, now):
                 return False
             if before == (way.state, way.mtu.size):
                 return True
@@ -234,11 +243,11 @@ class Ways:
             self.dialled(ask, flow, now)
 
     def _way_due(self, way: Way, now: float) -> None:
-        table = self._tables.get(way.peer.key)
+        table = self.tables.get(way.peer.key)
         if table is None:
             return
         before = way.state, way.mtu.size
-        self._probing.judge(table, way, now)
+        self.probing.judge(table, way, now)
         if way.state is WayState.DEAD and (not way.proved or now - way.last_pong >= KEPT):
             self._forget(table, way, now)
         if before != (way.state, way.mtu.size):
@@ -246,11 +255,11 @@ class Ways:
 
     def _glance(self, now: float) -> None:
         """GLANCE: once a second, look at what has passed, whether it is answered, and whether to seek."""
-        self._choosing.tell(self._tables.values(), now)
-        if not self._tables:
+        self._choosing.tell(self.tables.values(), now)
+        if not self.tables:
             return
         self._ctx.timers.set(Timer.GLANCE, self, now + Timer.GLANCE.schedule.first)
-        for table in self._tables.values():
+        for table in self.tables.values():
             self._relay(table)
             was_busy = table.busy(now)
             table.look(now)
@@ -258,57 +267,41 @@ class Ways:
             unanswered = since is not None and now - since >= UNANSWERED
             quiet = now - table.current.last_pong
             if unanswered or (table.busy(now) and not was_busy and quiet >= UNANSWERED):
-                self._probing.check(table, table.current, now)
+                self.probing.check(table, table.current, now)
             if unanswered:
                 for way in table.all:
                     if way.state in CARRIES and now - way.last_pong >= UNANSWERED:
-                        self._probing.check(table, way, now)
+                        self.probing.check(table, way, now)
             self._close(self._asking.sweep(table, now))
             self._seek(table, now)
         self._decide(now)
 
     def _seek(self, table: WayTable, now: float) -> None:
         """Look for a better path while there is traffic, if there may be one."""
-        if self.seeker is None or not self._choosing.possible or not table.busy(now) or not table.session.in_use:
-            return
-        if table.current.path_class is PathClass.LAN:
-            return
-        wait = SEEK_BETTER if table.current.direct else SEEK[min(table.seeks, len(SEEK) - 1)]
-        if now < table.sought + wait:
-            return
-        table.seeks, table.sought = table.seeks + 1, now
-        self.seeker.seek(table.session, now)
+        if self.seeker is not None and self._choosing.possible and seek_due(table, now):
+            table.seeks, table.sought = table.seeks + 1, now
+            self.seeker.seek(table.session, now)
 
     # ---------------------------------------------------------------- for status
 
     def why(self, peer: Peer) -> str | None:
         """Say why the path in use with a neighbour was chosen."""
-        table = self._tables.get(peer.key)
+        table = self.tables.get(peer.key)
         return None if table is None else table.reason
 
     def table(self, peer: Peer, now: float) -> list[dict[str, Any]]:
         """Describe the paths to a neighbour, for status."""
-        table = self._tables.get(peer.key)
-        if table is None:
-            return []
-        return [
-            {
-                **way.describe(now),
-                "used": way is table.current,
-                "transport": self._ctx.transports[way.path.transport],
-                "endpoint": self._ctx.describe(*way.flow) if way.direct else None,
-            }
-            for way in table.all
-        ]
+        table, hub = self.tables.get(peer.key), "" if self._hub.peer is None else self._hub.peer.name
+        return [] if table is None else table.describe(self._ctx.transports, self._ctx.describe, hub, now)
 
     # ---------------------------------------------------------------- parts
 
     def _of(self, session: Session) -> WayTable | None:
-        return None if session.peer is None else self._tables.get(session.peer.key)
+        return None if session.peer is None else self.tables.get(session.peer.key)
 
     def _relay_mtu(self, peer: Peer) -> int:
         hub = self._hub.peer
-        return (peer.limit if hub is None else min(hub.mtu, peer.limit)) - DATA_OVERHEAD - RELAY_TRAILER
+        return relayed_mtu(peer.limit if hub is None else hub.mtu, peer)
 
     def _relay(self, table: WayTable) -> None:
         """Let the path through the hub be as the hub's session is."""
@@ -317,6 +310,8 @@ class Ways:
             way.move(WayStep.LOST)
         elif way.move(WayStep.RESTORED):
             way.measure = Measure()
+        if table.peer.path is None and self.hub_in_use:
+            table.peer.path = table.current.path
         mtu = self._relay_mtu(table.peer)
         if way.mtu.ceiling != mtu:
             way.mtu = PathMtu(mtu, assumed=True)
@@ -328,10 +323,16 @@ class Ways:
         hub = None if self._hub.peer is None else self._hub.peer.path
         if hub is not None and (hub.transport, hub.flow) == (transport, flow):
             return None
+        path = Path(transport, flow, AMPLIFICATION * size)
+        if transport == self._ctx.mesh:
+            via = self._ctx.fib.names.get(flow[:NAME_SIZE])
+            if via is not None and table.relayed < MESH_LIMIT:
+                self.through(table, path, via, 2, now)
+            return None
         if not self._make_room(table, now):
             return None
-        budget = AMPLIFICATION * size
-        return table.add(Path(transport, flow, budget), self._class_of(transport, flow), table.peer.limit)
+        near = is_near(self._ctx.describe(transport, flow), self.networks)
+        return table.add(path, PathClass.LAN if near else PathClass.PUBLIC, table.peer.limit)
 
     def _proved(self, table: WayTable, sent: AskSent, now: float) -> Way | None:
         """Add the path over which a probe of discovery was answered; None if there are too many that work."""
@@ -341,21 +342,15 @@ class Ways:
                 return None
             way = table.add(Path(*sent.place), sent.ask.path_class, table.peer.limit)
         way.path_class = min(way.path_class, sent.ask.path_class)
-        self._probing.proved(table, way, now - sent.when, now)
+        self.probing.proved(table, way, now - sent.when, now)
         return way
 
-    def _class_of(self, transport: int, flow: Flow) -> PathClass:
-        """Return LAN for a private address in a prefix of one's own links; what else is direct counts as public."""
-        address = address_of(self._ctx.describe(transport, flow))
-        private = address is not None and is_private(address)
-        near = private and any(address in network for network in self.networks)
-        return PathClass.LAN if near else PathClass.PUBLIC
-
     def _make_room(self, table: WayTable, now: float) -> bool:
-        """Forget the least useful path if there are too many; False if all are in use or valid."""
-        if len(table.ways) < WAY_LIMIT:
+        """Forget the least useful direct path if there are too many; False if all are in use or valid."""
+        if len(table.ways) - table.relayed < WAY_LIMIT:
             return True
-        spare = [way for way in table.ways.values() if way.state not in CARRIES and way is not table.current]
+        direct = [way for way in table.ways.values() if way.via is None]
+        spare = [way for way in direct if way.state not in CARRIES and way is not table.current]
         if not spare:
             return False
         self._forget(table, min(spare, key=lambda way: (way.proved, way.last_pong, -way.number)), now)
@@ -376,7 +371,7 @@ class Ways:
         if not places:
             return
         used = {(peer.path.transport, peer.path.flow) for peer in self._ctx.peers.values() if peer.path is not None}
-        for table in self._tables.values():
+        for table in self.tables.values():
             used.update(table.ways, (sent.place for sent in table.asks.values()))
         self._ctx.calls += [HangUp(*flow) for flow in dict.fromkeys(places) if flow not in used]
 
@@ -386,7 +381,12 @@ class Ways:
             self._choosing.fit(table)
         self._decide(now)
 
+    def _watch(self, now: float) -> None:
+        if self.watcher is not None:
+            self.watcher.paths_changed(now)
+
     def _decide(self, now: float) -> None:
         hub = self._hub.peer
-        for table in self._choosing.decide(self._tables, b"" if hub is None else hub.key, now):
-            self._probing.check(table, table.current, now)
+        for table in self._choosing.decide(self.tables, b"" if hub is None else hub.key, now):
+            self.probing.check(table, table.current, now)
+        self._watch(now)

@@ -1,8 +1,12 @@
-"""The hub's part of the relay: datagrams that are for another node go on to it; see `ltunnel.data.relay`."""
+"""The part of the relay that passes on: datagrams that are for another node; see `ltunnel.data.relay`.
+
+A hub sends them to the node itself, a node in a mesh to the next on the way (`ltunnel.data.relay_node`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from ltunnel.constants import RELAY_TRAILER
 from ltunnel.data.batch import Batch
@@ -15,13 +19,40 @@ from ltunnel.wire.relay import TRAILER, node_name
 from ltunnel.wire.types import FrameType
 
 
-class RelayForwarder:
-    """On a hub: sends what is for another node on to it."""
+class Router(Protocol):
+    """Knows where frames go."""
 
-    def __init__(self, names: Mapping[bytes, Peer], transports: Sequence[Transport], *, isolated: bool) -> None:
+    def next_hop(self, origin: Peer, destination: bytes, source: bytes) -> tuple[Peer, bytes] | Drop:
+        """Return the peer that frames which came from `origin` go on to, and the name of their source; or why not."""
+        ...
+
+
+class HubRouter:
+    """On a hub: to the node itself, in the name of the one whose session it came by."""
+
+    def __init__(self, names: Mapping[bytes, Peer], *, isolated: bool) -> None:
         self._names = names
         self._isolated = isolated
+
+    def next_hop(self, origin: Peer, destination: bytes, source: bytes) -> tuple[Peer, bytes] | Drop:  # noqa: ARG002
+        """See `Router.next_hop`."""
+        target = self._names.get(destination)
+        if target is None or target is origin:
+            return Drop.NO_ROUTE
+        return Drop.ISOLATED if self._isolated else (target, node_name(origin.key))
+
+
+class RelayForwarder:
+    """Sends what is for another node on."""
+
+    def __init__(self, router: Router, transports: Sequence[Transport]) -> None:
+        self._router = router
         self._sealer = RelaySealer(transports)
+
+    @property
+    def arena(self) -> Arena:
+        """Where `open` puts frames, and `take` finds them."""
+        return self._sealer.arena
 
     def takes(self, peer: Peer) -> bool:  # noqa: ARG002
         """Every node may."""
@@ -69,18 +100,16 @@ class RelayForwarder:
 
     def _address(self, origin: Peer, trailer: bytes, frames: int, now: float) -> tuple[Peer | None, bytes]:
         """Find out where frames go, and with what trailer; nowhere is counted."""
-        destination, _, ttl, _ = TRAILER.unpack(trailer)
-        target = self._names.get(destination)
-        if target is None or target is origin:
-            reason = Drop.NO_ROUTE
-        elif self._isolated:
-            reason = Drop.ISOLATED
+        destination, source, ttl, _ = TRAILER.unpack(trailer)
+        found = self._router.next_hop(origin, destination, source)
+        if isinstance(found, Drop):
+            reason = found
         elif ttl < 2:
             reason = Drop.HOPS
-        elif usable_epoch(target, frames, now) is None:
+        elif usable_epoch(found[0], frames, now) is None:
             reason = Drop.NO_SESSION
         else:
-            return target, TRAILER.pack(destination, node_name(origin.key), ttl - 1, FrameType.RELAY)
+            return found[0], TRAILER.pack(destination, found[1], ttl - 1, FrameType.RELAY)
         origin.stats.drop(reason, frames)
         return None, trailer
 

@@ -25,7 +25,9 @@ from ltunnel.data.local import Local
 from ltunnel.data.outbound import Outbound
 from ltunnel.data.refuse import Refusals
 from ltunnel.data.relay import RelayReceiver, RelayTransport
-from ltunnel.data.relay_hub import RelayForwarder
+from ltunnel.data.relay_frames import Relays
+from ltunnel.data.relay_hub import HubRouter, RelayForwarder
+from ltunnel.data.relay_node import MeshRelays, MeshRouter
 from ltunnel.data.reports import LEAST, Reporter
 from ltunnel.data.sending import usable_epoch
 from ltunnel.data.virtio import TunPort
@@ -46,6 +48,7 @@ from ltunnel.plugin import (
     RoutingPolicy,
     Transport,
 )
+from ltunnel.session import Peer
 from ltunnel.session.peer import Network
 from ltunnel.wire.relay import node_name
 
@@ -82,16 +85,20 @@ class Node:
         self._transports = [transport for _, transport in transports]
         self.relay: int | None = None
         """On a node: index of the transport that goes through the hub."""
+        self._router: MeshRouter | None = None
+        self.mesh: int | None = None
+        """On a node that takes part in a mesh: index of the transport that goes through another node."""
         name = node_name(settings.identity.public)
         if settings.role is Role.NODE:
-            self.relay = len(transports)
-            self._names.append("relay")
-            self._transports.append(RelayTransport(name, lambda: self.control.hub, self._transports))
+            self.relay = self._add("relay", RelayTransport(name, lambda _: self.control.hub, self._transports))
+            if routing is not None and settings.mesh and settings.max_hops > 1:
+                through = RelayTransport(name, self._link, self._transports, settings.max_hops)
+                self.mesh = self._add("mesh", through)
         self._ports = NodePorts(self._names, self._transports)
         self.control = Control(
             settings, random=random, now=now, wall_offset=wall_offset, bindings=bindings, pins=pins,
             describe=lambda transport, flow: self._transports[transport].describe(flow), transports=self._names,
-            relay=self.relay, routing=routing, discovery=discovery,
+            relay=self.relay, mesh=self.mesh, routing=routing, discovery=discovery,
         )  # fmt: skip
         stats = self.control.stats
         local = Local(settings.addresses)
@@ -112,12 +119,27 @@ class Node:
         shards = self.fec.listen(delivery, self.control.sessions) if self.fec else None
         parts = self._transports, self.control, delivery, self._reporter, stats, shards, sender
         if self.relay is None:
-            isolated = settings.client_isolation
-            self._inbound = Inbound(*parts, RelayForwarder(self.control.fib.names, self._transports, isolated=isolated))
+            hub = HubRouter(self.control.fib.names, isolated=settings.client_isolation)
+            self._inbound = Inbound(*parts, RelayForwarder(hub, self._transports))
         else:
-            inner = Inbound(*parts)
-            self._inbound = Inbound(*parts, RelayReceiver(name, self.relay, inner), inner.records)
+            inner, hops = Inbound(*parts), self.control.hops
+            receiver = RelayReceiver(name, self.relay, inner, self.mesh)
+            relays: Relays = receiver
+            if self.mesh is not None:
+                self._router = MeshRouter(name, hops, self.control.fib.names, {self.relay, self.mesh})
+                relays = MeshRelays(name, hops, receiver, RelayForwarder(self._router, self._transports))
+            self._inbound = Inbound(*parts, relays, inner.records)
         self._message = Arena(HEADROOM + _LARGEST_MESSAGE)
+
+    def _link(self, flow: bytes) -> Peer | None:
+        """Return the neighbour in the mesh that a flow begins with."""
+        return None if self._router is None else self._router.link(flow)
+
+    def _add(self, name: str, transport: Transport) -> int:
+        """Add a transport of the node's own; return its index."""
+        self._names.append(name)
+        self._transports.append(transport)
+        return len(self._transports) - 1
 
     def start(self, now: float) -> None:
         """Begin: a node reaches out to its hub, a hub waits."""

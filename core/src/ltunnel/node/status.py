@@ -35,6 +35,7 @@ def status(
         "counters": _totals([control.stats, *(peer.stats for peer in control.peers.values())]),
         "drops": _drops(control.stats.drops),
         "transports": describe_transports(list(zip(names[:chosen], transports[:chosen], strict=True))),
+        "mesh": control.mesh(),
         "peers": peers,
     }
 
@@ -44,17 +45,17 @@ def _peer(
 ) -> dict[str, Any]:
     path, epoch = peer.path, peer.epoch
     paths = control.paths(peer, now)
-    used = next((each["class"] for each in paths if each["used"]), None)
+    used, via = next(((each["class"], each["via"]) for each in paths if each["used"]), (None, None))
     return {
         "name": peer.name,
         "key": peer.key.hex(),
         "hub": peer.is_hub,
         "addresses": sorted(str(ip_address(host)) for host in peer.hosts),
         "networks": [str(network) for network in peer.networks],
-        "endpoint": transports[path.transport].describe(path.flow) if path and used != "hub" else None,
+        "endpoint": transports[path.transport].describe(path.flow) if path and used not in ("hub", "mesh") else None,
         "transport": names[path.transport] if path else None,
         "path": used,
-        "via": control.hub.name if control.hub is not None and used == "hub" else None,
+        "via": via,
         "chosen": control.why(peer),
         "paths": paths,
         "candidates": [_candidate(candidate, peer, control, now) for candidate in _candidates(control, peer)],

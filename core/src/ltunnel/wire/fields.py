@@ -30,6 +30,9 @@ class Field(IntEnum):
     DELAY = 0x0D  # 2 bytes, milliseconds
     BEHAVIOUR = 0x0E  # 4 bytes, see `ltunnel.wire.punch`
     CANDIDATE = 0x0F  # 20 or 32 bytes, see `ltunnel.wire.punch`
+    HOLD = 0x10  # 4 bytes, milliseconds
+    ROUTE = 0x11  # 15 bytes, see `ltunnel.wire.advert`
+    WANT = 0x12  # 11 bytes, see `ltunnel.wire.advert`
 
 
 TOKEN_SIZE = 8

@@ -9,7 +9,7 @@
     PEERS        PEER 0-16, each: KEY 1, NAME 1, ADDRESS 0-8, MTU 0-1
     ROUTES       NETWORK 0-24
     DENY, BYE    CODE 1, TEXT 0-1
-    OBSERVE, OBSERVED, PUNCH   see `ltunnel.wire.observe`, `ltunnel.wire.punch`
+    OBSERVE, OBSERVED, PUNCH, ADVERT   see `ltunnel.wire.observe`, `ltunnel.wire.punch`, `ltunnel.wire.advert`
 
 All but PING, PONG, PROBE, REPORT, OBSERVE and OBSERVED are TLV entries (`ltunnel.wire.tlv`), numbered in
 `ltunnel.wire.fields`. Names are printable or the frame is refused; other text is escaped as it is read. So every string
@@ -25,6 +25,7 @@ from typing import ClassVar, Self
 
 from ltunnel.errors import WireError
 from ltunnel.wire import fields, tlv
+from ltunnel.wire.advert import Advert
 from ltunnel.wire.fields import Field
 from ltunnel.wire.observe import Observe, Observed
 from ltunnel.wire.punch import Punch
@@ -298,10 +299,10 @@ def _parse_reason(body: bytes) -> tuple[int, str]:
     return values[Field.CODE][0][0], escape("".join(tlv.read_text(value) for value in values[Field.TEXT]))
 
 
-Frame = Ping | Pong | Probe | Report | Observe | Observed | Punch | Welcome | Peers | Routes | Deny | Bye
+Frame = Ping | Pong | Probe | Report | Observe | Observed | Punch | Advert | Welcome | Peers | Routes | Deny | Bye
 
 _KINDS: tuple[type[Frame], ...] = (
-    Ping, Pong, Probe, Report, Observe, Observed, Punch, Welcome, Peers, Routes, Deny, Bye,
+    Ping, Pong, Probe, Report, Observe, Observed, Punch, Advert, Welcome, Peers, Routes, Deny, Bye,
 )  # fmt: skip
 _FRAMES: dict[int, type[Frame]] = {kind.TYPE: kind for kind in _KINDS}
 

@@ -37,6 +37,7 @@ class FrameType(IntEnum):
     PROBE = 0x14  # a PING that tries a path which is not in use
     OBSERVE = 0x15  # asks the hub for the address that a datagram came from
     OBSERVED = 0x16
+    ADVERT = 0x17  # which nodes are reached, see `ltunnel.wire.advert`
     WELCOME = 0x20
     PEERS = 0x21
     ROUTES = 0x22

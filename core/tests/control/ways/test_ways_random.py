@@ -71,7 +71,7 @@ class Storm:
     def check(self) -> None:
         """What holds always."""
         for host in self.pair.ends:
-            for table in self.pair.ways(host)._tables.values():
+            for table in self.pair.ways(host).tables.values():
                 way, peer = table.current, table.peer
                 assert peer.path is way.path
                 assert way is table.relay or way in table.ways.values()

@@ -93,7 +93,7 @@ def test_nothing_is_left_of_a_session_that_ended(direct):
     direct.b.control.stop(direct.net.now)
     direct.net.drain(direct.b)
     direct.net.run(1)
-    assert direct.ways(direct.a)._tables == {}
+    assert direct.ways(direct.a).tables == {}
     assert seeker.over is session
     hung = [call for _, who, call in direct.net.calls if who == "a" and isinstance(call, HangUp)]
     assert HangUp(UDP, direct.b.flow) in hung
@@ -143,7 +143,7 @@ def test_without_the_hub_a_port_that_closes_leaves_nothing_to_send_by(direct):
 
 def test_too_many_working_paths_are_enough(direct):
     net, (a, b) = direct.net, direct.ends
-    table = direct.ways(a)._tables[direct.key(a)]
+    table = direct.ways(a).tables[direct.key(a)]
     for i in range(WAY_LIMIT - len(table.ways)):
         way = table.add(Path(UDP, ("203.0.113.200", i)), PathClass.PUBLIC, 1400)
         way.move(WayStep.PONG)
