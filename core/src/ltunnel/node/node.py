@@ -47,6 +47,7 @@ from ltunnel.plugin import (
     Transport,
 )
 from ltunnel.session.peer import Network
+from ltunnel.wire.places import HubPlace
 from ltunnel.wire.relay import node_name
 
 _LARGEST_MESSAGE = 65_536
@@ -129,6 +130,11 @@ class Node:
     def set_hub(self, address: Address, now: float) -> None:
         """Look for the hub at another address, by any of the transports, after a new answer to its name."""
         self.control.set_hub_paths([(index, address) for index in range(len(self.transport_names))], now)
+        self._send_messages(now)
+
+    def set_hub_names(self, addresses: Sequence[Address], now: float) -> None:
+        """Take all addresses that the hub's name has: where it can be asked over the other IP version."""
+        self.control.set_hub_names(addresses, now)
         self._send_messages(now)
 
     def network_changed(self, now: float) -> None:
@@ -223,6 +229,14 @@ class Node:
         index = self._ports.add(transport, other)
         self.control.set_other_port(transport, index, number)
         return index
+
+    def add_port(self, transport: int, other: Transport) -> int:
+        """On a hub: take a further port, another instance of `transport`, and return its index."""
+        return self._ports.add(transport, other)
+
+    def set_places(self, places: Sequence[HubPlace]) -> None:
+        """On a hub: take where it can be asked from outside, to tell nodes."""
+        self.control.set_places(places)
 
     def status(self, now: float) -> dict[str, Any]:
         """Describe this node and its peers; the shape of ``ltunnel status --json`` but for what the runtime knows."""

@@ -30,6 +30,7 @@ class Field(IntEnum):
     DELAY = 0x0D  # 2 bytes, milliseconds
     BEHAVIOUR = 0x0E  # 4 bytes, see `ltunnel.wire.punch`
     CANDIDATE = 0x0F  # 20 or 32 bytes, see `ltunnel.wire.punch`
+    PLACE = 0x80  # 7 or 19 bytes, see `ltunnel.wire.places`
 
 
 TOKEN_SIZE = 8
