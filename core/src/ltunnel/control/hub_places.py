@@ -1,8 +1,8 @@
 """Where a node can ask its hub: the address that leads there now, and others of the other IP version.
 
-Those come from the hub's name (A and AAAA) and from the hub itself (WELCOME). They are asked (OBSERVE) and nothing else,
-inside the session that there is, and only what the hub then says counts: an address that is wrong gets no answer. Each
-try goes to the next one until one has answered.
+Those come from the hub's name (A and AAAA) and from the hub itself (WELCOME). They are asked (OBSERVE) inside the
+session that there is, and get nothing else; only what the hub then answers counts, so one that is wrong does no harm.
+Each try goes to the next one until one has answered.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Askable = tuple[tuple[Carrier, int], ...]
 class HubPlaces:
     """Written by `Discovery`; `seen` is as whom the hub saw the shared port of a carrier, by carrier and version."""
 
-    __slots__ = ("_asked", "_askable", "_good", "_named", "_tells", "main", "seen")
+    __slots__ = ("_askable", "_asked", "_good", "_named", "_tells", "main", "seen")
 
     def __init__(self) -> None:
         self.main: Address | None = None
@@ -123,8 +123,8 @@ def _is_public(address: Address) -> bool:
 def _has(version: int, local: Iterable[LocalAddress]) -> bool:
     """Whether a machine with these addresses can be seen over a version: in IPv6 nobody translates private ones."""
     for own in local:
-        ip = ip_address(own.address[0].partition("%")[0])
-        if ip.version == version and not ip.is_link_local and not ip.is_loopback and (version == 4 or not is_private(ip)):
+        ip = read_target(own.address)
+        if ip is not None and ip.version == version and not (is_private(ip) if version == 6 else ip.is_link_local):
             return True
     return False
 

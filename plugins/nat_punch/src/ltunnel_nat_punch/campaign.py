@@ -64,7 +64,7 @@ class Round:
     opened: int = 0
     """Fresh ports."""
     untranslated: bool = False
-    """Whether there were addresses that no NAT stands in front of: then another round is worth it, whatever the method."""
+    """Whether addresses were probed that no NAT stands in front of: whatever the method, another round is worth it."""
     result: str = "under way"
 
     def note(self, probe: Probe, *, named: bool) -> None:

@@ -88,10 +88,7 @@ def _goals(
     if campaign.improves:
         return [goal for goal in goals if goal.network], ()
     by_udp = [goal for goal in goals if goal.carrier is Carrier.UDP and (goal.network or known.may_pass(goal))]
-    if known.udp.address is not None or known.udp.blocked:
-        may_work = plan.public(by_udp) is not None
-    else:
-        may_work = False  # nothing is known of UDP yet
+    may_work = (known.nat.family or known.udp.blocked) and plan.public(by_udp) is not None
     by_tcp = [
         goal for goal in goals
         if goal.carrier is Carrier.TCP and not goal.network and known.seen(Carrier.TCP, version_of(goal)) is not None
