@@ -24,16 +24,24 @@ class Meeting:
 
     @classmethod
     def build(
-        cls, lab: Lab, one: Host, other: Host, args: Sequence[str] = UDP, *, ipv6: bool = False, hub: str = HUB_OUTER
+        cls,
+        lab: Lab,
+        one: Host,
+        other: Host,
+        args: Sequence[str] = UDP,
+        *,
+        ipv6: bool = False,
+        listen: Sequence[str] = (),
+        hub: str = HUB_OUTER,
     ) -> "Meeting":
         """Start the hub, which `lab` gets too, and the nodes on their hosts; wait until all are up.
 
-        With `ipv6` the hub's machine has that, too; `hub` is where the nodes look for it.
+        With `ipv6` the hub's machine has that, too. `listen` are further arguments of the hub, `hub` is where the nodes
+        look for it.
         """
-        network = Network.build(lab, nodes=0, hub_args=args, others=[f"{HUB_OUTER6}/64"] if ipv6 else ())
+        network = Network.build(lab, nodes=0, hub_args=(*args, *listen), others=[f"{HUB_OUTER6}/64"] if ipv6 else ())
         nodes = [
-            Tunnel.node(host, hub, f"{inner}/24", key=KEY, args=args)
-            for host, inner in ((one, ONE), (other, OTHER))
+            Tunnel.node(host, hub, f"{inner}/24", key=KEY, args=args) for host, inner in ((one, ONE), (other, OTHER))
         ]
         for node in nodes:
             node.wait_up()

@@ -21,6 +21,7 @@ from lab.host import Host
 from lab.internet import Lab
 
 _TABLE = "table ip nat_site"
+_TABLE6 = "table ip6 firewall"
 _CUT = "table ip cut"
 
 
@@ -142,20 +143,12 @@ class Site:
         self.forget()
 
     def _route_ipv6(self) -> None:
-        """Join the internet over IPv6, and let in only what belongs to something that went out."""
+        """Join the internet over IPv6."""
         link = f"2001:db8:f:{self._number}"
         self.lab.address(self.router, f"{link}::2/64", "wan")
         self.lab.internet.add_route(f"{self._ipv6}::/64", f"{link}::2")
         self.router.add_address("lan0", f"{self._ipv6}::1/64")
         self.router.sysctl({"net.ipv6.conf.all.forwarding": 1})
-        self.router.nft("""table ip6 nat_site {
-            chain passing {
-                type filter hook forward priority 0; policy drop;
-                ct state invalid counter drop
-                ct state established,related accept
-                iifname "lan0" accept
-            }
-        }""")
 
     def _load(self) -> None:
         barred = "meta l4proto udp counter drop" if self._blocks_udp else ""
@@ -191,6 +184,17 @@ class Site:
                     type filter hook input priority 0; policy {"accept" if self._accepts_input else "drop"};
                     iifname "lan0" accept
                     ct state established,related accept
+                }}
+            }}
+            {_TABLE6}
+            delete {_TABLE6}
+            {_TABLE6} {{
+                chain passing {{
+                    type filter hook forward priority 0; policy drop;
+                    {barred}
+                    ct state invalid counter drop
+                    ct state established,related accept
+                    iifname "lan0" accept
                 }}
             }}""")
 
