@@ -107,6 +107,7 @@ class Discovery:
     def set_interfaces(self, local: Sequence[LocalAddress], now: float) -> None:
         """Take the own addresses, all of them."""
         self._local = tuple(local)
+        self._places.keep(self._local)
         self._look(now, anyway=True)
 
     def network_changed(self, now: float) -> None:

@@ -78,6 +78,11 @@ class HubPlaces:
             return ()
         return tuple((carrier, other) for carrier in carriers if self.of(carrier, other))
 
+    def keep(self, local: Iterable[LocalAddress]) -> None:
+        """Forget what was seen over a version that this machine has no address of any more."""
+        own = tuple(local)
+        self.seen = {key: seen for key, seen in self.seen.items() if _has(key[1], own)}
+
     def changed(self, askable: Askable) -> bool:
         """Say whether this is another answer than that to the last call."""
         before, self._askable = self._askable, askable
