@@ -155,6 +155,24 @@ def test_another_prefix_is_proved_anew():
     assert seen(meeting.a, 6)["seen"]["udp"].startswith(f"[{new}]:")
 
 
+def test_a_hub_that_gets_another_prefix_is_asked_there():
+    """It says so when keys are made anew."""
+    meeting = meet("hub renumbered")
+    meeting.begin()
+    assert meeting.talk(SOON, until=meeting.direct)
+    link, new = meeting.hub.link, "2001:db8:1::1"
+    ipv4, _ = meeting.hub.host._interfaces[link]
+    meeting.hub.host._interfaces[link] = (ipv4, new)
+    link.parent.remove_route(HUB6)
+    link.parent.add_route(new, link)
+    heard = _count(meeting.world, new)
+    meeting.talk(130)
+    ends = (A6, B6)
+    gate_of(meeting).shut |= {ends, ends[::-1]}
+    meeting.talk(120, until=lambda: heard)
+    assert heard
+
+
 def test_a_hub_that_has_no_ipv6_cannot_be_asked():
     world = new_world("no ipv6 there")
     hub = world.add_hub(quality=LINE)
