@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from lab import traffic
 from lab.host import Host
 from lab.internet import Lab
-from lab.network import HUB_OUTER, KEY, Network
+from lab.network import HUB_OUTER, HUB_OUTER6, KEY, Network
 from lab.tunnel import Status, Tunnel
 
 ONE, OTHER = "10.0.0.2", "10.0.0.3"
@@ -23,12 +23,25 @@ class Meeting:
     other: Tunnel
 
     @classmethod
-    def build(cls, lab: Lab, one: Host, other: Host, args: Sequence[str] = UDP) -> "Meeting":
-        """Start the hub, which `lab` gets too, and the nodes on their hosts; wait until all are up."""
-        network = Network.build(lab, nodes=0, hub_args=args)
+    def build(
+        cls,
+        lab: Lab,
+        one: Host,
+        other: Host,
+        args: Sequence[str] = UDP,
+        *,
+        ipv6: bool = False,
+        listen: Sequence[str] = (),
+        hub: str = HUB_OUTER,
+    ) -> "Meeting":
+        """Start the hub, which `lab` gets too, and the nodes on their hosts; wait until all are up.
+
+        With `ipv6` the hub's machine has that, too. `listen` are further arguments of the hub, `hub` is where the nodes
+        look for it.
+        """
+        network = Network.build(lab, nodes=0, hub_args=(*args, *listen), others=[f"{HUB_OUTER6}/64"] if ipv6 else ())
         nodes = [
-            Tunnel.node(host, HUB_OUTER, f"{inner}/24", key=KEY, args=args)
-            for host, inner in ((one, ONE), (other, OTHER))
+            Tunnel.node(host, hub, f"{inner}/24", key=KEY, args=args) for host, inner in ((one, ONE), (other, OTHER))
         ]
         for node in nodes:
             node.wait_up()

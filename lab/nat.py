@@ -9,6 +9,8 @@ port-restricted         endpoint-independent    address-and-port-dependent
 symmetric               address-and-port-dep.   address-and-port-dependent
 ======================  ======================  ==========================
 
+All of that is IPv4; a site may have IPv6, too, which is routed, behind a firewall that lets in only what was asked for.
+
 Linux itself is port-restricted. For the cones a map remembers who has sent from a port, and lets others in by it; two
 hosts of a site that send from the same port share it, so give them ports of their own.
 """
@@ -19,6 +21,7 @@ from lab.host import Host
 from lab.internet import Lab
 
 _TABLE = "table ip nat_site"
+_TABLE6 = "table ip6 firewall"
 _CUT = "table ip cut"
 
 
@@ -60,23 +63,26 @@ class Site:
         behind: "Site | None" = None,
         hairpin: bool = False,
         accepts_input: bool = False,
+        ipv6: bool = False,
     ) -> None:
         """Build the site NUMBER: 198.18.NUMBER.2 outside, or an address of the site that it is `behind`.
 
         `subnet` is NUMBER unless given. With `hairpin` (of the cones) hosts inside reach each other by the outside
         address. With `accepts_input` what comes from outside unasked ends in the router, and leaves a trace in its
-        table that makes the mapping of the same port another one; else it is dropped.
+        table that makes the mapping of the same port another one; else it is dropped. With `ipv6` hosts are
+        2001:db8:NUMBER::2, ::3, ... as well, and nothing translates that.
         """
         self.lab = lab
         self.kind = kind
         self.subnet = number if subnet is None else subnet
         self.network = f"192.168.{self.subnet}"
-        self.router = lab.host(f"nat{number}")
+        self.router = lab.host(f"nat{number}", ipv6=ipv6)
         self.hosts: list[Host] = []
         self._number = number
         self._hairpin = hairpin
         self._accepts_input = accepts_input
         self._blocks_udp = False
+        self._ipv6 = f"2001:db8:{number}" if ipv6 else ""
         if behind is None:
             self.outside = f"198.18.{number}.2"
             lab.attach(self.router, f"{self.outside}/24", device="wan")
@@ -86,6 +92,8 @@ class Site:
         self.router.up("lan0")
         self.router.add_address("lan0", f"{self.network}.1/24")
         self.router.sysctl({"net.ipv4.ip_forward": 1})
+        if ipv6:
+            self._route_ipv6()
         self._load()
 
     def join(self, host: Host, device: str = "eth0") -> str:
@@ -98,6 +106,9 @@ class Site:
         address = f"{self.network}.{number}"
         host.add_address(device, f"{address}/24")
         host.add_route("0.0.0.0/0", f"{self.network}.1")
+        if self._ipv6:
+            host.add_address(device, f"{self._ipv6}::{number:x}/64")
+            host.add_route("::/0", f"{self._ipv6}::1")
         return address
 
     def add_host(self, name: str) -> Host:
@@ -130,6 +141,14 @@ class Site:
         self.lab.internet.delete_address(outer, f"{old.rpartition('.')[0]}.1/24")
         self.lab.address(self.router, f"{self.outside}/24", "wan")
         self.forget()
+
+    def _route_ipv6(self) -> None:
+        """Join the internet over IPv6."""
+        link = f"2001:db8:f:{self._number}"
+        self.lab.address(self.router, f"{link}::2/64", "wan")
+        self.lab.internet.add_route(f"{self._ipv6}::/64", f"{link}::2")
+        self.router.add_address("lan0", f"{self._ipv6}::1/64")
+        self.router.sysctl({"net.ipv6.conf.all.forwarding": 1})
 
     def _load(self) -> None:
         barred = "meta l4proto udp counter drop" if self._blocks_udp else ""
@@ -165,6 +184,17 @@ class Site:
                     type filter hook input priority 0; policy {"accept" if self._accepts_input else "drop"};
                     iifname "lan0" accept
                     ct state established,related accept
+                }}
+            }}
+            {_TABLE6}
+            delete {_TABLE6}
+            {_TABLE6} {{
+                chain passing {{
+                    type filter hook forward priority 0; policy drop;
+                    {barred}
+                    ct state invalid counter drop
+                    ct state established,related accept
+                    iifname "lan0" accept
                 }}
             }}""")
 

@@ -10,6 +10,7 @@ from lab.tunnel import Tunnel
 KEY = "ltk1_DmjeZdWaHpEEmq4TayB3IhDGsAZayvstS0Hxyj7QLJXR-qFG"
 """As `ltunnel genkey` makes them: it needs no stretching."""
 HUB_OUTER = "198.51.100.2"
+HUB_OUTER6 = "2001:db8:f:ff::2"
 
 
 @dataclass
@@ -31,10 +32,11 @@ class Network:
         key: str | None = KEY,
         hub_args: Sequence[str] = (),
         node_args: Sequence[str] = (),
+        others: Sequence[str] = (),
     ) -> "Network":
-        """Start a hub and nodes with the same key, and wait until all are up."""
+        """Start a hub, which has `others` beside its address, and nodes with the same key; wait until all are up."""
         host = lab.host("hub", ipv6=True)
-        lab.attach(host, f"{HUB_OUTER}/24")
+        lab.attach(host, f"{HUB_OUTER}/24", *others)
         hub = Tunnel.hub(host, f"{cls.hub_inner}/24", f"{cls.hub_inner6}/64", key=key, args=hub_args)
         network = cls(lab, hub)
         hub.wait_up()

@@ -38,6 +38,7 @@ def test_both_listen_on_one_number_and_fake_tcp_is_taken(lab: Lab) -> None:
     assert [port["local"] for port in network.hub.status()["ports"]] == [
         *["0.0.0.0:9000"] * 2,
         "0.0.0.0:9001",  # by which nodes find out about NATs
+        *["[::]:9000"] * 2,  # by which they ask as whom they are seen over IPv6
     ]
     assert node.status()["warnings"] == network.hub.status()["warnings"] == []
     assert transport_of(node) == transport_of(network.hub) == "transport_faketcp"

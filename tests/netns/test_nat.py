@@ -7,7 +7,7 @@ import pytest
 from lab import Lab, traffic
 from lab.meeting import ONE, OTHER, Meeting
 from lab.nat import Kind, Site, cut, heal, narrow
-from lab.network import attach_node
+from lab.network import HUB_OUTER6, attach_node
 from lab.pings import Pings
 
 pytestmark = pytest.mark.netns
@@ -63,6 +63,50 @@ def test_two_hard_nats_stay_on_the_hub_without_a_storm(lab: Lab) -> None:
     listing = lab.internet.run("nft", "list", "table", "ip", "probes").stdout
     packets = int(listing.split("counter packets ")[1].split()[0])
     assert packets < 100
+    assert traffic.ping(meeting.one.host, OTHER).received == 3
+
+
+@pytest.mark.parametrize("blocked", [False, True], ids=["", "where udp is blocked"])
+def test_two_hard_nats_meet_over_ipv6_though_the_hub_is_joined_over_ipv4(lab: Lab, blocked: bool) -> None:
+    sites = [Site(lab, number, SYMMETRIC, ipv6=True) for number in (1, 2)]
+    for site in sites:
+        site.block_udp(blocked)
+    meeting = Meeting.build(lab, sites[0].add_host("one"), sites[1].add_host("other"), args=(), ipv6=True)
+    assert meeting.first_ping().received == 1
+    meeting.wait_path("public", 2 * EASY if blocked else EASY)
+    transport = "transport_faketcp" if blocked else "transport_udp"
+    assert meeting.transports == (transport, transport)
+    one, other = meeting.other.peer(ONE), meeting.one.peer(OTHER)
+    assert one
+    assert other
+    assert one["endpoint"].startswith("[2001:db8:1::2]:")
+    assert other["endpoint"].startswith("[2001:db8:2::2]:")
+    assert {peer["endpoint"].split(":")[0] for peer in meeting.hub.status()["peers"]} == {"198.18.1.2", "198.18.2.2"}
+    sent = meeting.hub.status()["counters"]["tx_bytes"]
+    assert traffic.transfer(meeting.one.host, meeting.other.host, OTHER, megabytes=5).sent
+    assert meeting.hub.status()["counters"]["tx_bytes"] - sent < 100_000
+    assert "IPv6: seen as [2001:db8:1::2]:" in meeting.one.run("nat").stdout
+
+
+def test_joined_over_ipv6_and_punched_over_ipv4(lab: Lab) -> None:
+    sites = [Site(lab, number, PORT, ipv6=True) for number in (1, 2)]
+    lab.internet.nft("""table ip6 apart {
+        chain passing {
+            type filter hook forward priority -20
+            ip6 saddr 2001:db8:1::/64 ip6 daddr 2001:db8:2::/64 drop
+            ip6 saddr 2001:db8:2::/64 ip6 daddr 2001:db8:1::/64 drop
+        }
+    }""")
+    hosts = [site.add_host(name) for site, name in zip(sites, ("one", "other"), strict=True)]
+    meeting = Meeting.build(lab, *hosts, ipv6=True, listen=("-l", "[::]:9000"), hub=f"[{HUB_OUTER6}]")
+    assert meeting.first_ping().received == 1
+    meeting.wait_path("public", EASY)
+    other = meeting.one.peer(OTHER)
+    assert other
+    assert other["endpoint"].startswith("198.18.2.2:")
+    assert {peer["endpoint"].split("]")[0] for peer in meeting.hub.status()["peers"]} == {
+        "[2001:db8:1::2", "[2001:db8:2::2",
+    }  # fmt: skip
     assert traffic.ping(meeting.one.host, OTHER).received == 3
 
 

@@ -37,7 +37,9 @@ def network(lab: Lab) -> Network:
 def test_all_reach_all(network: Network) -> None:
     status = network.hub.status()
     assert {peer["name"]: peer["transport"] for peer in status["peers"]} == SEEN_AS
-    assert [port["local"] for port in status["ports"]] == [*["0.0.0.0:9000"] * 3, "0.0.0.0:9001"]
+    assert [port["local"] for port in status["ports"]] == [
+        *["0.0.0.0:9000"] * 3, "0.0.0.0:9001", *["[::]:9000"] * 2,
+    ]  # fmt: skip
     for source, target in permutations(range(3), 2):
         for address in (network.inner(target), network.inner6(target), network.hub_inner):
             sent = traffic.ping(network.host(source), address, count=3, interval=0.05)

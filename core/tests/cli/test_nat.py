@@ -29,6 +29,10 @@ ANSWER: dict[str, Any] = {
     "role": "node", "name": "alice", "enabled": True, "nat": "a NAT, easy: one port for all", "advice": ["open it"],
     "behaviour": {"mapping": "endpoint_independent", "hairpin": "no"}, "fresh_ports": 0, "mapping": {"udp": "PCP"},
     "mapped": [{"carrier": "udp", "address": ["192.0.2.1", 4500], "lifetime": 600}],
+    "versions": [
+        {"version": 4, "used": True, "seen": {"udp": "192.0.2.1:6000", "tcp": "192.0.2.1:6001"}, "reason": None},
+        {"version": 6, "used": False, "seen": {}, "reason": "the server's answers do not arrive"},
+    ],
     "candidates": [
         {"kind": "host", "carrier": "udp", "address": "192.168.1.2", "port": 5000, "lan": True},
         {"kind": "srflx", "carrier": "udp", "address": "192.0.2.1", "port": 6000, "lan": False},
@@ -49,6 +53,8 @@ def test_the_view_tells_the_whole_story():
         "client alice", "NAT: a NAT, easy: one port for all", "mapping: endpoint independent",
         "mapped by a router: 192.0.2.1 port 4500 (udp)", "what one could do: open it", "on this LAN",
         "seen by the server", "bob by public 192.0.2.2:4000: a direct path comes first", "no answer", "direct",
+        "IPv4: seen as 192.0.2.1:6000 (udp), 192.0.2.1:6001 (tcp); the server is reached by it",
+        "IPv6: the server's answers do not arrive",
         "guessed ports", "1024", "tried again in 32 s", "what one could do: forward a port",
     ):  # fmt: skip
         assert part in shown, part

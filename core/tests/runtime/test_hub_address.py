@@ -20,6 +20,7 @@ class Name:
         self.addresses: list[Address] | ResolveError = list(addresses)
         self.lookups = 0
         self.used: list[Address] = []
+        self.told: list[list[Address]] = []
         self.events: list[Event] = []
         self.hub = HubAddress(
             loop,
@@ -27,6 +28,7 @@ class Name:
             9000,
             addresses,
             use=lambda address, _now: self.used.append(address),
+            tell=lambda addresses, _now: self.told.append(list(addresses)),
             log=self.events.append,
             takes_ipv6=takes_ipv6,
             lookup=self.lookup,
@@ -124,6 +126,17 @@ def test_silence_is_counted_from_its_start_each_time(loop):
     assert name.silent(9.5) == 9.5 + NEXT_ADDRESS
     name.silent(15.0)
     assert name.used == []
+
+
+def test_all_addresses_are_told_when_they_have_changed(loop):
+    """They are where the node may ask over the other IP version."""
+    name = Name(loop, FIRST, SECOND)
+    name.silent(0.0)
+    name.silent(NEXT_ADDRESS)
+    assert name.told == []
+    name.addresses = [FIRST, THIRD]
+    name.silent(NEXT_ADDRESS + NEXT_LOOKUP)
+    assert name.told == [[FIRST, THIRD]]
 
 
 def test_a_port_without_ipv6_is_given_none(loop):

@@ -39,6 +39,7 @@ from ltunnel.wire.frames import (
 from ltunnel.wire.messages import PROLOGUE, Confirm, Cookie, Init, Resp, Time, cipher_mark
 from ltunnel.wire.observe import Observe, Observed
 from ltunnel.wire.payloads import ConfirmPayload, InitPayload, RespPayload, stack_fingerprint
+from ltunnel.wire.places import HubPlace
 from ltunnel.wire.punch import KindCode, Punch, PunchStage
 from ltunnel.wire.relay import SIZE, TTL, RelayTrailer, node_name
 from ltunnel.wire.types import FrameType, MessageType
@@ -201,6 +202,7 @@ FRAMES: dict[str, Any] = {
         networks=(ip_network("10.0.0.0/24"),),
         hub_addresses=(ip_interface("10.0.0.1/24"),),
         isolated=True,
+        places=(HubPlace(Carrier.UDP, ("2001:db8::1", 9000)),),
     ),
     "peers": Peers((PeerEntry(b"\x88" * 32, "node2", (ip_interface("10.0.0.3/24"),), 1400),)),
     "routes": Routes((ip_network("192.168.0.0/16"),)),

@@ -42,6 +42,10 @@ def _nat(answer: Mapping[str, Any]) -> Iterator[RenderableType]:
     for mapped in answer.get("mapped") or ():
         host, port = mapped["address"]
         yield Text(f"mapped by a router: {printable(str(host))} port {port} ({mapped['carrier']})")
+    for version in answer.get("versions") or ():
+        seen = ", ".join(f"{printable(str(place))} ({carrier})" for carrier, place in version["seen"].items())
+        way = "; the server is reached by it" if version.get("used") else ""
+        yield Text(f"IPv{version['version']}: " + (f"seen as {seen}{way}" if seen else _word(version, "reason")))
     yield from _advice(answer)
     rows = table("own addresses", ">port", "carrier", "kind")
     for own in answer.get("candidates") or ():

@@ -20,6 +20,8 @@ from ltunnel.control.candidates import Dial, Hint
 from ltunnel.control.context import Context
 from ltunnel.control.flows import endpoint_of
 from ltunnel.control.fresh_ports import FreshPort, FreshPorts
+from ltunnel.control.hub_places import HubPlaces, version_of
+from ltunnel.control.questions import Question, Questions
 from ltunnel.control.session import Session
 from ltunnel.control.timers import Timer
 from ltunnel.control.ways import Ways
@@ -41,23 +43,15 @@ from ltunnel.session import Drop, Path
 from ltunnel.wire.echo import pack_echo
 from ltunnel.wire.fields import TOKEN_SIZE
 from ltunnel.wire.observe import Observe, Observed
+from ltunnel.wire.places import HubPlace
 from ltunnel.wire.punch import Punch, PunchStage
 
-QUERY_TIME = 10.0
-QUERY_LIMIT = 256
+SWEEP_TIME = 10.0
+"""Seconds from one look at fresh ports to the next."""
 ACTION_LIMIT = 2048
 """Actions that are taken from an agent at one moment."""
 ROUNDS_APART = 0.2
 """A START that follows another one of the same round this soon (seconds) is its copy."""
-
-
-class Question(NamedTuple):
-    """A question that is out."""
-
-    query: Query
-    transport: int
-    address: Address
-    sent: float
 
 
 class Discovering(NamedTuple):
@@ -80,8 +74,8 @@ class Discovery:
     """`hub` is the session with the hub. It is the `Seeker` of `Ways`."""
 
     __slots__ = (
-        "_agent", "_allowances", "_asked", "_asked_by", "_carriers", "_ctx", "_hub", "_hub_address", "_local",
-        "_other", "_ports", "_seen", "_started", "_there", "_ways",
+        "_agent", "_allowances", "_carriers", "_ctx", "_hub", "_local", "_other", "_places", "_ports", "_questions",
+        "_started", "_there", "_ways",
     )  # fmt: skip
 
     def __init__(self, ctx: Context, ways: Ways, hub: Session, by: Discovering) -> None:
@@ -91,33 +85,42 @@ class Discovery:
         self._agent, self._carriers = by
         self._ports = FreshPorts(ctx, ways.uses, self._carriers.get(Carrier.UDP, 0))
         self._allowances: dict[bytes, Allowance] = {}
-        self._asked: dict[bytes, Question] = {}  # by token, the oldest first
-        self._asked_by: dict[int, Flow] = {}  # over which the hub was asked last, of transports with connections
+        self._questions = Questions(ctx)
         self._local: tuple[LocalAddress, ...] = ()
-        self._hub_address: Address | None = None
-        self._other = 0
-        self._seen: Address | None = None  # as whom the hub saw the shared UDP port last
+        self._places = HubPlaces()
+        self._other: dict[int, int] = {}  # number of the hub's other UDP port, by IP version
         self._started: dict[bytes, tuple[int, float]] = {}  # the last START of a peer: round and time
         self._there = False
 
     # ---------------------------------------------------------------- what happens on this machine
 
-    def set_hub_address(self, address: Address) -> None:
+    def set_hub_address(self, address: Address, now: float) -> None:
         """Ask there from now on."""
-        self._hub_address = address
+        self._places.main = address
+        self._look(now)
+
+    def set_hub_names(self, addresses: Sequence[Address], now: float) -> None:
+        """Take the addresses that the hub's name has, of both IP versions."""
+        self._places.name(addresses)
+        self._look(now)
 
     def set_interfaces(self, local: Sequence[LocalAddress], now: float) -> None:
         """Take the own addresses, all of them."""
         self._local = tuple(local)
-        if self._there:
-            self._tell(Signal(kind=SignalKind.INTERFACES, local=self._local), now)
+        self._places.keep(self._local)
+        self._look(now, anyway=True)
 
     def network_changed(self, now: float) -> None:
         """Take note that this machine may be behind another NAT."""
-        self._seen = None
+        self._places.seen.clear()
         self._tell(Signal(kind=SignalKind.MOVED), now)
-        if self._there:
-            self._tell(Signal(kind=SignalKind.INTERFACES, local=self._local), now)
+        self._look(now, anyway=True)
+
+    def _look(self, now: float, *, anyway: bool = False) -> None:
+        """Tell the agent of the own addresses, if the hub is there and it can be asked otherwise than before."""
+        askable = self._places.askable(self._local, self._carriers)
+        if self._there and (self._places.changed(askable) or anyway):
+            self._tell(Signal(kind=SignalKind.INTERFACES, local=self._local, askable=askable), now)
 
     def mapped(self, carrier: Carrier, address: Address | None, lifetime: float, now: float) -> None:
         """Take note that a router maps a port to ours; None when it does so no longer."""
@@ -136,7 +139,7 @@ class Discovery:
         """Take note that the session with the hub has begun or ended."""
         was_there, self._there = self._there, self._hub.in_use
         if self._there and not was_there:
-            self._tell(Signal(kind=SignalKind.INTERFACES, local=self._local), now)
+            self._look(now, anyway=True)
 
     def seek(self, session: Session, now: float) -> None:
         """Look for a path to a neighbour, or for a better one."""
@@ -167,19 +170,30 @@ class Discovery:
 
     def observed(self, frame: Observed, now: float) -> None:
         """Take the answer to a question."""
-        asked = self._asked.pop(frame.token, None)
+        asked = self._questions.get(frame.token)
         if asked is None or asked.query.from_other != frame.from_other:
             return
-        self._other = frame.other_port or self._other
-        if not asked.query.port and asked.query.carrier is Carrier.UDP and not asked.query.to_other:
-            self._seen = frame.address
-        self._answer(asked.query, frame.address, now)
+        self._questions.answered(frame.token)
+        query, version = asked.query, version_of(asked.address)
+        if version_of(frame.address) != version:  # a translator between IP versions is nothing to punch through
+            return
+        self._other[version] = frame.other_port or self._other.get(version, 0)
+        self._places.answered(query.carrier, asked.address)
+        if not query.port and not query.to_other:
+            self._places.seen[query.carrier, version] = frame.address
+        self._answer(query, frame.address, now)
 
     def echoed(self, token: bytes, now: float) -> None:
         """Take a datagram that was sent to the own outside address, and came back."""
-        asked = self._asked.pop(token, None)
+        asked = self._questions.get(token)
         if asked is not None and asked.query.to_self:
+            self._questions.answered(token)
             self._answer(asked.query, asked.address, now)
+
+    def told(self, places: Sequence[HubPlace], now: float) -> None:
+        """Take what the hub says of its own addresses."""
+        self._places.tell(places)
+        self._look(now)
 
     def punch(self, frame: Punch, now: float) -> None:
         """Take a PUNCH."""
@@ -213,8 +227,9 @@ class Discovery:
 
     def _answer(self, query: Query, address: Address, now: float) -> None:
         self._tell(
-            Signal(kind=SignalKind.OBSERVED, query=query, address=address, other_port=self._other,
-                   carrier=query.carrier, port=query.port, peer=query.peer), now,
+            Signal(kind=SignalKind.OBSERVED, query=query, address=address,
+                   other_port=self._other.get(version_of(address), 0), carrier=query.carrier, port=query.port,
+                   peer=query.peer), now,
         )  # fmt: skip
 
     # ---------------------------------------------------------------- what the agent wants
@@ -225,9 +240,10 @@ class Discovery:
             self._ways.port_closed(transport, now)
         for action in list(self._agent.actions(now))[:ACTION_LIMIT]:
             self._carry_out(action, now)
-        when = self._agent.next_timeout()
+        times = [self._agent.next_timeout(), self._questions.sweep(self._places.version, now)]
         if len(self._ports):
-            when = now + QUERY_TIME if when is None else min(when, now + QUERY_TIME)
+            times.append(now + SWEEP_TIME)
+        when = min((time for time in times if time is not None), default=None)
         if when is None:
             self._ctx.timers.cancel(Timer.AGENT, self)
         else:
@@ -249,6 +265,7 @@ class Discovery:
                  "address": candidate.address[0], "port": candidate.address[1], "lan": bool(candidate.network)}
                 for candidate in self._agent.candidates(now)
             ],
+            "versions": self._places.explain(self._local),
             "fresh_ports": len(self._ports),
         }  # fmt: skip
 
@@ -292,9 +309,10 @@ class Discovery:
                 self._ctx.calls.append(Hint(transport, probe.to, pack_echo(token), probe.hops))
             elif probe.carrier is Carrier.UDP:
                 self._ways.probe(session, transport, probe.to, path_class, now)
-            elif transport in self._asked_by:  # only that flow's port is known to the other side
-                like = self._asked_by[transport]
-                self._ways.probe(session, transport, probe.to, path_class, now, like)
+            else:
+                like = self._questions.flow(transport, probe.to)
+                if like is not None:  # only that flow's port is known to the other side
+                    self._ways.probe(session, transport, probe.to, path_class, now, like)
 
         self._from_port(probe.carrier, probe.peer, probe.port, send, now)
 
@@ -315,26 +333,26 @@ class Discovery:
     # ---------------------------------------------------------------- questions
 
     def _ask(self, query: Query, now: float) -> None:
-        if not self._hub.in_use or self._hub_address is None:
+        places = self._places
+        version = query.version or places.version
+        if not self._hub.in_use or not version:
             return
-        host, port = self._hub_address
-        address: Address | None = (host, port)
-        if query.to_other:
-            address = (host, self._other) if self._other else None
-        elif query.to_self:
-            address = self._seen
+        if query.to_self:
+            address = places.seen.get((query.carrier, version))
+        else:
+            address = places.main if version == places.version else places.next(query.carrier, version)
+            if address is not None and query.to_other:
+                other = self._other.get(version, 0)
+                address = (address[0], other) if other else None
         if address is not None:
             self._from_port(query.carrier, query.peer, query.port, partial(self._dial, query, address, now), now)
 
     def _dial(self, query: Query, address: Address, now: float, transport: int) -> None:
         """Have a flow opened for a question, or use the one that there is."""
-        while self._asked and (
-            len(self._asked) >= QUERY_LIMIT or now - next(iter(self._asked.values())).sent > QUERY_TIME
-        ):
-            del self._asked[next(iter(self._asked))]
         question = Question(query, transport, address, now)
         path = None if self._hub.peer is None else self._hub.peer.path
-        if query.carrier is Carrier.TCP and path is not None and path.transport == transport:
+        there = path is not None and path.transport == transport and address == self._places.main
+        if query.carrier is Carrier.TCP and path is not None and there:
             self.dialled(question, path.flow, now)
         else:
             self._ctx.calls.append(Dial(transport, address, question))
@@ -343,11 +361,11 @@ class Discovery:
         """Ask the question over the flow that it was dialled for."""
         query, hub, token = question.query, self._hub.peer, self._ctx.random(TOKEN_SIZE)
         if query.carrier is Carrier.TCP:
-            self._asked_by[question.transport] = flow
+            self._questions.asked_over(question, flow)
         if query.to_self:
-            self._asked[token] = question
+            self._questions.add(token, question)
             self._ctx.send(question.transport, flow, pack_echo(token))
         elif hub is not None and hub.epoch is not None:
             path = Path(question.transport, flow)
             if self._ctx.send_frame(hub.epoch, path, Observe(token, from_other=query.from_other), now):
-                self._asked[token] = question
+                self._questions.add(token, question)

@@ -19,7 +19,7 @@ from ltunnel.errors import WireError
 from ltunnel.plugin import Flow
 from ltunnel.session import Drop, Epoch, Path
 from ltunnel.wire.echo import parse_echo
-from ltunnel.wire.frames import Ping, Pong, Probe, parse_frame
+from ltunnel.wire.frames import Ping, Pong, Probe, Welcome, parse_frame
 from ltunnel.wire.messages import Confirm, Cookie, Init, Resp, Time, parse
 from ltunnel.wire.observe import Observe, Observed
 from ltunnel.wire.punch import Punch, PunchStage
@@ -149,8 +149,11 @@ class Dispatch:
         elif isinstance(frame, Observe | Observed | Punch):
             if not session.in_use or not self._about_direct_paths(session, epoch, frame, transport, flow, now):
                 peer.stats.drop(Drop.UNKNOWN_TYPE)
-        elif not side.handle_frame(session, epoch, frame, now):
-            peer.stats.drop(Drop.UNKNOWN_TYPE)
+        else:
+            if isinstance(frame, Welcome) and self._roles.discovery is not None and side is self._roles.node:
+                self._roles.discovery.told(frame.places, now)
+            if not side.handle_frame(session, epoch, frame, now):
+                peer.stats.drop(Drop.UNKNOWN_TYPE)
 
     def _about_direct_paths(
         self, session: Session, epoch: Epoch, frame: Observe | Observed | Punch, transport: int, flow: Flow, now: float

@@ -18,7 +18,7 @@ from ltunnel.control.candidates import Call, Candidate, Dial, Standing
 from ltunnel.control.context import Context, Outgoing
 from ltunnel.control.deadlines import Deadlines
 from ltunnel.control.directory import Binding
-from ltunnel.control.discovery import Discovering, Discovery, Question
+from ltunnel.control.discovery import Discovering, Discovery
 from ltunnel.control.dispatch import Dispatch, Roles
 from ltunnel.control.epochs import Epochs
 from ltunnel.control.events import Event
@@ -33,6 +33,7 @@ from ltunnel.control.neighbours import Neighbours
 from ltunnel.control.paths import Paths
 from ltunnel.control.pins import Pins
 from ltunnel.control.punching import OtherPort, Punching
+from ltunnel.control.questions import Question
 from ltunnel.control.roster import Roster
 from ltunnel.control.session import Session
 from ltunnel.control.settings import ControlSettings, Random, Role
@@ -46,6 +47,7 @@ from ltunnel.plugin import Address, Carrier, Flow, LocalAddress, RoutingPolicy
 from ltunnel.session import Epoch, Fib, Hops, Peer, Stats
 from ltunnel.session.peer import Network
 from ltunnel.wire.frames import ByeCode
+from ltunnel.wire.places import PLACE_LIMIT, HubPlace
 
 
 class Control:
@@ -215,7 +217,17 @@ class Control:
         if self._node_side is not None and not self._stopped:
             self._node_side.set_hub_paths(paths, now)
             if self._discovery is not None and paths:
-                self._discovery.set_hub_address(paths[0][1])
+                self._discovery.set_hub_address(paths[0][1], now)
+
+    def set_hub_names(self, addresses: Sequence[Address], now: float) -> None:
+        """On a node: all addresses that the hub's name has, where it can be asked over the other IP version."""
+        if self._discovery is not None and not self._stopped:
+            self._discovery.set_hub_names(addresses, now)
+
+    def set_places(self, places: Sequence[HubPlace]) -> None:
+        """On a hub: where it can be asked from outside, for nodes that join or make new keys; 4 at most are told."""
+        if self._hub_side is not None:
+            self._hub_side.places = tuple(places[:PLACE_LIMIT])
 
     def dialled(self, dial: Dial, flow: Flow, now: float) -> None:
         """Take the flow that a `Dial` asked for; it may still be opening."""

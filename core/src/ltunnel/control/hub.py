@@ -20,6 +20,7 @@ from ltunnel.session import Drop, Epoch, Path, Peer
 from ltunnel.session.peer import Network
 from ltunnel.wire.frames import Bye, ByeCode, DenyCode, Frame, Pong, Welcome
 from ltunnel.wire.payloads import ConfirmPayload
+from ltunnel.wire.places import HubPlace
 
 GONE_LIMIT = 256
 """Nodes that are gone and still shown in status."""
@@ -31,7 +32,7 @@ DENIED_GAP = 60.0
 class HubSide:
     """A hub: answers INITs, keeps the directory, forwards (in the data path) between nodes."""
 
-    __slots__ = ("_denied", "_introductions", "_p", "directory")
+    __slots__ = ("_denied", "_introductions", "_p", "directory", "places")
 
     def __init__(self, parts: Parts, bindings: Iterable[Binding]) -> None:
         self._p = parts
@@ -39,6 +40,8 @@ class HubSide:
         self.directory = Directory(settings.addresses, settings.name, bindings)
         self._introductions = Introductions(parts.ctx)
         self._denied: OrderedDict[bytes, float] = OrderedDict()  # key -> when that was last told
+        self.places: tuple[HubPlace, ...] = ()
+        """Where nodes can ask this hub from outside; they learn it when keys are made."""
 
     # ---------------------------------------------------------------- joining
 
@@ -99,7 +102,7 @@ class HubSide:
         ]
         welcome = Welcome(
             name=settings.name, mtu=settings.mtu, addresses=tuple(granted), networks=networks,
-            hub_addresses=settings.addresses, isolated=settings.client_isolation,
+            hub_addresses=settings.addresses, isolated=settings.client_isolation, places=self.places,
         )  # fmt: skip
         self._p.ctx.send_frame(epoch, peer.path, welcome, now)
         self._introductions.welcomed(session, now)

@@ -29,7 +29,7 @@ from ltunnel.wire.punch import Punch, PunchStage
 ROUND_TIME = 4.0
 """Seconds that the second node has to get ready."""
 HOST_TIME = 600.0
-"""Seconds for which a host counts as a node's after it has proved to be."""
+"""Seconds for which a host counts as a node's after it has proved to be; one that asks proves it anew after half."""
 MARGIN = 0.02
 """Seconds that a START may be late."""
 UNKNOWN_RTT = 0.1
@@ -91,7 +91,7 @@ class Punching:
             back = other.first if transport == other.second else other.second
         number = 0 if other is None or transport not in (other.first, other.second) else other.number
         ctx.send_frame(epoch, Path(back, flow), Observed(frame.token, frame.from_other, number, seen), now)
-        if address_of(name) not in self._hosts(session, now):
+        if address_of(name) not in self._hosts(session, now + HOST_TIME / 2):
             self._paths.probed(session, epoch, Path(transport, flow), now)
 
     # ---------------------------------------------------------------- PUNCH

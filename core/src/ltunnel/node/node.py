@@ -50,6 +50,7 @@ from ltunnel.plugin import (
 )
 from ltunnel.session import Peer
 from ltunnel.session.peer import Network
+from ltunnel.wire.places import HubPlace
 from ltunnel.wire.relay import node_name
 
 _LARGEST_MESSAGE = 65_536
@@ -153,6 +154,11 @@ class Node:
         self.control.set_hub_paths([(index, address) for index in range(len(self.transport_names))], now)
         self._send_messages(now)
 
+    def set_hub_names(self, addresses: Sequence[Address], now: float) -> None:
+        """Take all addresses that the hub's name has: where it can be asked over the other IP version."""
+        self.control.set_hub_names(addresses, now)
+        self._send_messages(now)
+
     def network_changed(self, now: float) -> None:
         """Take note that addresses or routes of this machine have changed."""
         self.control.network_changed(now)
@@ -245,6 +251,14 @@ class Node:
         index = self._ports.add(transport, other)
         self.control.set_other_port(transport, index, number)
         return index
+
+    def add_port(self, transport: int, other: Transport) -> int:
+        """On a hub: take a further port, another instance of `transport`, and return its index."""
+        return self._ports.add(transport, other)
+
+    def set_places(self, places: Sequence[HubPlace]) -> None:
+        """On a hub: take where it can be asked from outside, to tell nodes."""
+        self.control.set_places(places)
 
     def status(self, now: float) -> dict[str, Any]:
         """Describe this node and its peers; the shape of ``ltunnel status --json`` but for what the runtime knows."""

@@ -66,6 +66,14 @@ class TransportContext:
     """On a node: the hub as the config names it, a host name or an address; for those that check who answers."""
     local_port: int = 0
     """On a node: the port number to bind to where direct paths are carried by UDP, 0 for any."""
+    both_versions: bool = False
+    """On a node: whether ports that carry direct paths shall reach IPv4 and IPv6, whichever leads to the hub."""
+
+    @property
+    def wildcard(self) -> str:
+        """On a node: the host to bind a port to, for direct paths too: ``::``, which is dual-stack, or ``0.0.0.0``."""
+        assert self.remote is not None, "a node has a remote"  # noqa: S101
+        return "::" if self.both_versions or ":" in self.remote[0] else "0.0.0.0"  # noqa: S104
 
 
 def _no_warnings(_options: Any, _context: TransportContext) -> Sequence[str]:

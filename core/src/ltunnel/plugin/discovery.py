@@ -106,7 +106,7 @@ class LocalAddress:
 class SignalKind(Enum):
     """What an agent is told about, and which fields of `Signal` say more."""
 
-    INTERFACES = "interfaces"  # the hub is there, and these are the own addresses, all of them: `local`
+    INTERFACES = "interfaces"  # the hub is there, and these are the own addresses, all of them: `local`, `askable`
     OBSERVED = "observed"  # the answer to a Query: `query`, `address` (what was seen), `other_port`
     MAPPED = "mapped"  # a router maps a port to ours: `address` (outside), `carrier`, `lifetime`; 0 when it ended
     PORTS = "ports"  # fresh ports are open: `peer`, `ports` (their numbers, as asked for by probes and queries)
@@ -132,6 +132,8 @@ class Signal:
     """Number of the local port: 0 the shared one, 1 and up fresh ones."""
     ports: tuple[int, ...] = ()
     local: tuple[LocalAddress, ...] = ()
+    askable: tuple[tuple[Carrier, int], ...] = ()
+    """By which carriers the hub can be asked over the IP version (4 or 6) that does not lead to it now."""
     query: Query | None = None
     other_port: int = 0
     """Number of the hub's other UDP port, 0 if it has none."""
@@ -166,6 +168,8 @@ class Query:
     to_self: bool = False
     """Ask nobody: send a datagram to the own address that the hub saw last, and see whether it comes back (hairpin).
     OBSERVED says so, with that address."""
+    version: int = 0
+    """IP version to ask over: 0 for the one that leads to the hub now, else one that is `askable`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

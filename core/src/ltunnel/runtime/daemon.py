@@ -42,6 +42,7 @@ from ltunnel.runtime.log import Log, make_log
 from ltunnel.runtime.loop import Loop, signals
 from ltunnel.runtime.netlink import configure_tun
 from ltunnel.runtime.port_mapping import PortMapping
+from ltunnel.runtime.public_places import Listening, PublicPlaces
 from ltunnel.runtime.reload import Read, Reload
 from ltunnel.runtime.resolve import ResolveError, is_numeric
 from ltunnel.runtime.service import Service
@@ -109,7 +110,11 @@ def _assemble(config: Config, read: Read | None, log: Log, stack: ExitStack) -> 
 
     remote_name = "" if config.remote_addr is None else config.remote_addr.host
     local_port = 0 if config.is_hub or not config.p2p_enabled else config.p2p_port
-    context = TransportContext(listen=listen, remote=_widest(addresses), remote_name=remote_name, local_port=local_port)
+    direct = config.p2p_enabled and plugins.discovery is not None
+    context = TransportContext(
+        listen=listen, remote=_widest(addresses), remote_name=remote_name, local_port=local_port,
+        both_versions=direct and socket.has_dualstack_ipv6(),
+    )  # fmt: skip
     receive_buffer = config.recv_queue_size * _BYTES_PER_PACKET
     opened, loud = open_transports(plugins.transports, context, changes, stack, receive_buffer=receive_buffer)
     tun = open_tun(config.tun_name)
@@ -148,13 +153,18 @@ def _assemble(config: Config, read: Read | None, log: Log, stack: ExitStack) -> 
     named = {part.name: part for part in plugins.transports}
     parts = [named[name] for name, _, _ in opened]
     service.fresh_ports = FreshPorts(parts, context, changes, receive_buffer=receive_buffer)
-    if config.is_hub:
+    if listen is not None:
         _open_other_port(service, service.fresh_ports, parts, opened, log)
+        service.surroundings = _public_places(service, service.fresh_ports, parts, opened, listen, loop, log)
+        stack.callback(service.surroundings.close)
     if config.remote_addr is not None and not is_numeric(config.remote_addr.host):
         both = any(len(port.local) == 4 for _, _, ports in opened for port in ports)
         host, port = config.remote_addr
-        service.hub_address = HubAddress(loop, host, port, addresses, use=node.set_hub, log=log, takes_ipv6=both)
+        service.hub_address = HubAddress(
+            loop, host, port, addresses, use=node.set_hub, tell=node.set_hub_names, log=log, takes_ipv6=both
+        )  # fmt: skip
         stack.callback(service.hub_address.close)
+        node.set_hub_names(addresses, now)
     if remote is not None:
         shared = _shared_ports(plugins, opened)
         service.surroundings = Surroundings(loop, node, shared, remote, tun.name, moved=service.network_changed)
@@ -224,6 +234,35 @@ def _open_other_port(
             except HostError as error:
                 text = f"goes without a second UDP port, so nodes learn less of their NATs: {error}"
                 log(Event(name="no-port", text=text, level=Level.WARNING))
+
+
+def _public_places(
+    service: Service, fresh: FreshPorts, parts: Sequence[Part[TransportDescriptor]], opened: Sequence[Opened],
+    listen: Address, loop: Loop, log: Log,
+) -> PublicPlaces:  # fmt: skip
+    """Open a hub's ports for IPv6 where it listens to all of IPv4, and watch where it can be asked from outside.
+
+    Nodes that reach it over IPv4 ask by them as whom they are seen over IPv6. It goes without, too.
+    """
+    isolated = service.node.settings.client_isolation
+    found: list[Listening] = []
+    for index, (part, (_, _, ports)) in enumerate(zip(parts, opened, strict=True)):
+        carrier = part.descriptor.direct_with(part.options)
+        if carrier is None or carrier in {place.carrier for place in found}:
+            continue
+        local = ports[0].local
+        versions = [6 if len(local) == 4 else 4]
+        if local[0] == "::":
+            versions.append(4)
+        elif listen[0] == "0.0.0.0" and not isolated and socket.has_dualstack_ipv6():  # noqa: S104 (compared)
+            try:
+                service.add_port(index, fresh.open(index, listen=local[1], only_ipv6=True))
+                versions.append(6)
+            except HostError as error:
+                text = f"cannot be asked over IPv6, so nodes find fewer direct paths: {error}"
+                log(Event(name="no-port", text=text, level=Level.WARNING))
+        found += [Listening(carrier, version, (local[0], local[1])) for version in versions]
+    return PublicPlaces(loop, service.node, found)
 
 
 def _save_pins(state: State, stored: dict[str, bytes], control: Control) -> None:

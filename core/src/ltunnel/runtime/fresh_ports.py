@@ -36,16 +36,19 @@ class FreshPorts:
         self._changes = changes
         self._receive_buffer = receive_buffer
 
-    def open(self, transport: int, *, listen: int = 0) -> Instance:
-        """Make another instance of a transport; a hub's listens on the port number `listen`.
+    def open(self, transport: int, *, listen: int = 0, only_ipv6: bool = False) -> Instance:
+        """Make another instance of a transport; a hub's listens on the port number `listen`, as its first one does.
 
-        Raises `HostError` when it cannot be had, `PluginError` when the plugin's code fails.
+        With `only_ipv6` it listens to all of IPv6 instead. Raises `HostError` when it cannot be had, `PluginError` when
+        the plugin's code fails.
         """
         part, context = self._parts[transport], self._context
         if context.listen is not None:
-            context = replace(context, listen=(context.listen[0], listen))
+            context = replace(context, listen=("::" if only_ipv6 else context.listen[0], listen))
         with set_up(part.name), contextlib.ExitStack() as stack:
             specs = part.descriptor.ports(part.options, context)[:1]
+            if only_ipv6:
+                specs = [replace(spec, dual_stack=False) for spec in specs]
             (port,) = open_ports(specs, self._changes, receive_buffer=self._receive_buffer)
             stack.callback(port.close)
             rules = part.descriptor.host_rules(part.options, (port,))

@@ -18,13 +18,14 @@ NEXT_LOOKUP = 30.0
 """Seconds between lookups while the hub is silent."""
 
 Use = Callable[[Address, float], None]
+Tell = Callable[[Sequence[Address], float], None]
 
 
 class HubAddress:
     """Where the hub is, by name. Numeric hubs need none of this.
 
-    `use(address, now)` points the node at an address. `takes_ipv6` says whether the node's port can reach IPv6; IPv4 it
-    always can.
+    `use(address, now)` points the node at an address; `tell(addresses, now)` tells it all that there are, at first and
+    when they have changed. `takes_ipv6` says whether the node's port can reach IPv6; IPv4 it always can.
     """
 
     def __init__(
@@ -35,12 +36,14 @@ class HubAddress:
         addresses: Sequence[Address],
         *,
         use: Use,
+        tell: Tell,
         log: Log,
         takes_ipv6: bool,
         lookup: Lookup = look_up,
     ) -> None:
         self._host = host
         self._use = use
+        self._tell = tell
         self._log = log
         self._takes_ipv6 = takes_ipv6
         self._resolver = Resolver(loop, host, port, self._answered, lookup)
@@ -87,6 +90,8 @@ class HubAddress:
             text = f"{self._host} has no IPv4 address any more: restart ltunnel to reach it by IPv6"
             self._log(Event(name="hub-lookup", text=text, level=Level.WARNING))
             return
+        if usable != self._addresses:
+            self._tell(usable, now)
         self._addresses = usable
         if self._current not in usable:
             self._move(usable[0], now)

@@ -21,6 +21,7 @@ from ltunnel.runtime.log import Log
 from ltunnel.runtime.loop import Handler, Loop
 from ltunnel.runtime.port_mapping import Mapped, PortMapping
 from ltunnel.runtime.ports import OpenPort, name_address
+from ltunnel.runtime.public_places import PublicPlaces
 from ltunnel.runtime.shared import UdpBranch
 from ltunnel.runtime.surroundings import Surroundings
 from ltunnel.runtime.tun import Tun
@@ -53,7 +54,8 @@ class Service:
         self.node = node
         self.fresh_ports: FreshPorts | None = None
         self.hub_address: HubAddress | None = None
-        self.surroundings: Surroundings | None = None
+        self.surroundings: Surroundings | PublicPlaces | None = None
+        """What watches this machine's addresses."""
         self.port_mapping: PortMapping | None = None
         self._loop = loop
         self._tun = tun
@@ -136,6 +138,10 @@ class Service:
         """On a hub: serve a second port of a transport, before `run`."""
         number = instance.port.local[1]
         self._serve_instance(self.node.add_other_port(transport, instance.transport, number), instance)
+
+    def add_port(self, transport: int, instance: Instance) -> None:
+        """On a hub: serve a further port of a transport, before `run`."""
+        self._serve_instance(self.node.add_port(transport, instance.transport), instance)
 
     def answer(self, request: dict[str, Any], now: float) -> dict[str, Any]:
         """Answer a request of the control socket. Raises `HostError` with a text for whoever asked.

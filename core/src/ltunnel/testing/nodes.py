@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Any, cast
 
 from ltunnel.control import Binding, ControlSettings, Event, Role
@@ -15,7 +15,17 @@ from ltunnel.data.fec.codes import Codes
 from ltunnel.data.fec.settings import FecSettings
 from ltunnel.node import CloseOrder, Node, PortOrder
 from ltunnel.node.sharing import Branch, Handler, SharedPort, same_number
-from ltunnel.plugin import Address, Carrier, LocalAddress, Port, PortKind, PortSpec, Transport, TransportContext
+from ltunnel.plugin import (
+    Address,
+    Carrier,
+    LocalAddress,
+    Port,
+    PortKind,
+    PortSpec,
+    Transport,
+    TransportContext,
+    is_private,
+)
 from ltunnel.testing.datagrams import version_of
 from ltunnel.testing.host import Host
 from ltunnel.testing.links import Link
@@ -23,12 +33,14 @@ from ltunnel.testing.ports import SimUdpPort
 from ltunnel.testing.raw import SimRawPort
 from ltunnel.testing.stream import SimStreamPort
 from ltunnel.testing.tun import SimTun
+from ltunnel.wire.places import HubPlace
 
 if TYPE_CHECKING:
     from ltunnel.testing.world import World
 
 SimPort = SimUdpPort | SimRawPort | SimStreamPort
 
+_ALL_IPV4 = "0.0.0.0"  # noqa: S104 (of a simulated host)
 _TURNS = 10_000
 """Calls of one kind at one moment before a program is held to be stuck."""
 
@@ -119,6 +131,7 @@ class SimNode:
             self._serve(self.node, index)
         if not is_node:
             self._open_other_port(self.node)
+            self._open_ipv6_ports(self.node)
         self._interfaces = ()
         self._look_around(self.node)
         self.node.start(world.now)
@@ -235,12 +248,29 @@ class SimNode:
             if not isinstance(port, Branch):
                 self._served.pop(port, None)
 
-    def _open_more(self, index: int, context: TransportContext) -> tuple[Transport, SimPort]:
+    def _open_more(
+        self, index: int, context: TransportContext, *, only_ipv6: bool = False
+    ) -> tuple[Transport, SimPort]:  # fmt: skip
         """Make another instance of a transport, with one port."""
         name, descriptor = list(self.world.transports.items())[index]
         options = self.world.options_of(name, descriptor.options)
-        port = self._open(descriptor.ports(options, context)[0])
+        spec = descriptor.ports(options, context)[0]
+        port = self._open(replace(spec, dual_stack=False) if only_ipv6 else spec)
         return descriptor.create(options, [port], context), port
+
+    def _open_ipv6_ports(self, node: Node) -> None:
+        """Have a hub that listens to all of IPv4 answer over IPv6, too, as the runtime does."""
+        assert self.context.listen is not None
+        host, number = self.context.listen
+        if host != _ALL_IPV4 or all(version_of(address) == 4 for address in self.host.addresses):
+            return
+        for index, name in enumerate(self.world.transports):
+            if self.world.carrier(name) is not None:
+                context = replace(self.context, listen=("::", number))
+                transport, port = self._open_more(index, context, only_ipv6=True)
+                other = node.add_port(index, transport)
+                self.ports[other] = [port]
+                self._serve(node, other)
 
     def _open_other_port(self, node: Node) -> None:
         """Open a hub's second UDP port, as the runtime does: it goes without if that is in use."""
@@ -268,9 +298,12 @@ class SimNode:
     def _look_around(self, node: Node) -> None:
         """Tell the program of the machine's addresses when they have changed, as the runtime does."""
         interfaces = self.host.interfaces
-        if self.settings.role is not Role.NODE or interfaces == self._interfaces:
+        if interfaces == self._interfaces:
             return
         self._interfaces = interfaces
+        if self.settings.role is not Role.NODE:
+            self._tell_places(node)
+            return
         shared = {
             carrier: self.ports[index][0].local[1]
             for index, name in reversed(list(enumerate(self.world.transports)))
@@ -287,6 +320,13 @@ class SimNode:
                     for carrier, port in shared.items()
                 ]
         node.set_interfaces(local, networks, self.world.now)
+
+    def _tell_places(self, node: Node) -> None:
+        """Tell a hub where it can be asked: at its public addresses."""
+        assert self.context.listen is not None
+        carriers = dict.fromkeys(filter(None, map(self.world.carrier, self.world.transports)))
+        public = [host for host in self.host.addresses if not is_private(ip_address(host))]
+        node.set_places([HubPlace(carrier, (host, self.context.listen[1])) for host in public for carrier in carriers])
 
     def _follow(self) -> None:
         """Take orders and events of the program."""

@@ -85,12 +85,15 @@ class World:
 
     # ---------------------------------------------------------------- building
 
-    def add_hub(self, name: str = "hub", *, address: str = "203.0.113.1", port: int = 9000,
+    def add_hub(self, name: str = "hub", *, address: str = "203.0.113.1", others: Sequence[str] = (), port: int = 9000,
                 tunnel: Sequence[str] = ("10.0.0.1/24", "fd00::1/64"), **more: Any) -> SimNode:  # fmt: skip
-        """Add the hub. `more`: see `add_node`."""
+        """Add the hub, which listens to the IP version of its address, or to both if that is 6; `others` it has, too.
+
+        `more`: see `add_node`.
+        """
         listen: Address = ("0.0.0.0" if version_of(address) == 4 else "::", port)  # noqa: S104 (simulated)
         context = TransportContext(listen=listen, remote=None)
-        return self._add(name, Role.HUB, (address,), tunnel, context, **more)
+        return self._add(name, Role.HUB, (address, *others), tunnel, context, **more)
 
     def add_node(self, name: str, *, addresses: Sequence[str] = (), tunnel: Sequence[str] = (),
                  hub: Address | None = None, **more: Any) -> SimNode:  # fmt: skip
@@ -105,7 +108,7 @@ class World:
         if not addresses:
             addresses = (f"192.168.1.{number}",) if isinstance(more.get("behind"), Nat) else (f"198.51.100.{number}",)
         remote = hub or self.hub_address()
-        context = TransportContext(listen=None, remote=remote)
+        context = TransportContext(listen=None, remote=remote, both_versions=self.discovery is not None)
         label = f"{remote[0]}:{remote[1]}" if version_of(remote[0]) == 4 else f"[{remote[0]}]:{remote[1]}"
         more = {"hub": remote, "hub_label": label, **more}
         return self._add(name, Role.NODE, addresses, tunnel or (f"10.0.0.{number}/24", f"fd00::{number}/64"), context,

@@ -33,6 +33,7 @@ class Field(IntEnum):
     HOLD = 0x10  # 4 bytes, milliseconds
     ROUTE = 0x11  # 15 bytes, see `ltunnel.wire.advert`
     WANT = 0x12  # 11 bytes, see `ltunnel.wire.advert`
+    PLACE = 0x80  # 7 or 19 bytes, see `ltunnel.wire.places`
 
 
 TOKEN_SIZE = 8

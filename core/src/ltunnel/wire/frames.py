@@ -5,7 +5,8 @@
     PING, PONG   token 8 | zero n      a PONG is as long as its PING
     PROBE        token 8 | zero n      a PING that does not move the session to where it came from
     REPORT       expected 8 | accepted 8 | gaps 4
-    WELCOME      NAME 1 (the hub's), MTU 1, ADDRESS 0-8 (granted), NETWORK 0-24 (the tunnel's), HUB_ADDRESS 0-8, FLAGS 1
+    WELCOME      NAME 1 (the hub's), MTU 1, ADDRESS 0-8 (granted), NETWORK 0-24 (the tunnel's), HUB_ADDRESS 0-8,
+                 FLAGS 1, PLACE 0-4
     PEERS        PEER 0-16, each: KEY 1, NAME 1, ADDRESS 0-8, MTU 0-1
     ROUTES       NETWORK 0-24
     DENY, BYE    CODE 1, TEXT 0-1
@@ -28,6 +29,7 @@ from ltunnel.wire import fields, tlv
 from ltunnel.wire.advert import Advert
 from ltunnel.wire.fields import Field
 from ltunnel.wire.observe import Observe, Observed
+from ltunnel.wire.places import PLACES, HubPlace
 from ltunnel.wire.punch import Punch
 from ltunnel.wire.text import escape
 from ltunnel.wire.tlv import Bounds, Entry, Interface, Network
@@ -44,6 +46,7 @@ _WELCOME: tlv.Fields = {
     Field.NETWORK: fields.NETWORKS,
     Field.HUB_ADDRESS: fields.ADDRESSES,
     Field.FLAGS: Bounds(1, 1, 1, 1),
+    Field.PLACE: PLACES,
 }
 _PEERS: tlv.Fields = {Field.PEER: Bounds(0, PEER_LIMIT, 0, tlv.MAX_BODY)}
 _PEER: tlv.Fields = {
@@ -169,6 +172,8 @@ class Welcome:
     hub_addresses: tuple[Interface, ...] = ()
     isolated: bool = False
     """Nodes do not reach each other."""
+    places: tuple[HubPlace, ...] = ()
+    """Where the hub can be asked from outside, as far as it knows."""
 
     def pack(self) -> bytes:
         """Return the entries. ValueError for what breaks a bound."""
@@ -177,6 +182,7 @@ class Welcome:
         entries += fields.network_entries(self.networks)
         entries += fields.interface_entries(Field.HUB_ADDRESS, self.hub_addresses)
         entries.append((Field.FLAGS, bytes((_ISOLATED if self.isolated else 0,))))
+        entries += [(Field.PLACE, place.pack()) for place in self.places]
         return tlv.encode(entries, _WELCOME)
 
     @classmethod
@@ -190,6 +196,7 @@ class Welcome:
             networks=fields.read_networks(values[Field.NETWORK]),
             hub_addresses=fields.read_interfaces(values[Field.HUB_ADDRESS]),
             isolated=bool(values[Field.FLAGS][0][0] & _ISOLATED),
+            places=tuple(map(HubPlace.parse, values[Field.PLACE])),
         )
 
 

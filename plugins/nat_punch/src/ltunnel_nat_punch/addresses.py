@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from ltunnel.plugin import (
     Address,
@@ -19,22 +19,30 @@ LAN = 126 << 24
 GLOBAL = 120 << 24
 MAPPED = 110 << 24
 PREDICTED = 105 << 24
+UNTRANSLATED = 104 << 24
+"""As whom the hub saw us over the version that needs no NAT to be punched."""
 OBSERVED = 100 << 24
 BY_TCP = 40 << 24
 """Fake TCP ranks behind everything that UDP can do."""
 
-MAX_LAN = 3
-"""Of the own candidates at most so many are addresses on a LAN."""
+MAX_LAN, MAX_PUBLIC = 3, 2
+"""Of the own candidates at most so many are own addresses on a LAN, and public ones; IPv6 has many."""
 
 
-def host_candidates(local: Iterable[LocalAddress]) -> list[Candidate]:
+def version_of(candidate: Candidate) -> int:
+    """Return the IP version of a candidate: 4 or 6."""
+    return 6 if ":" in candidate.address[0] else 4
+
+
+def host_candidates(local: Iterable[LocalAddress], seen: Collection[str] = ()) -> list[Candidate]:
     """Return the addresses of the machine's own interfaces that a peer may reach: public ones, and those on a LAN.
 
-    They are for UDP: fake TCP has many ports, and only the hub sees which one it uses.
+    Of public ones those come first that the hub has `seen`: it passes no others on. They are for UDP: fake TCP has many
+    ports, and only the hub sees which one it uses.
     """
     lan: list[Candidate] = []
     public: list[Candidate] = []
-    for own in local:
+    for own in sorted(local, key=lambda own: own.address[0] not in seen):
         ip = read_target(own.address)
         if ip is None or ip.is_link_local or own.carrier is not Carrier.UDP:
             continue
@@ -46,7 +54,7 @@ def host_candidates(local: Iterable[LocalAddress]) -> list[Candidate]:
             priority=(LAN if private else GLOBAL) - len(lan) - len(public),
         )  # fmt: skip
         (lan if private else public).append(candidate)
-    return lan[:MAX_LAN] + public
+    return lan[:MAX_LAN] + public[:MAX_PUBLIC]
 
 
 def pick(candidates: Iterable[Candidate]) -> tuple[Candidate, ...]:

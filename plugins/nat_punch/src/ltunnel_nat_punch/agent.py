@@ -10,7 +10,6 @@ from ltunnel.plugin import (
     Behaviour,
     Candidate,
     Carrier,
-    LocalAddress,
     Prepared,
     Query,
     Request,
@@ -33,6 +32,8 @@ REMEMBERED = 1024
 """Peers with which no session is left, of whom it is known what has worked."""
 SURVEY_AGAIN = 30.0
 """Seconds after which a survey that met silence is repeated."""
+LONGEST_SURVEY = 600.0
+"""The same over the other IP version, in the end."""
 
 
 class Agent:
@@ -44,7 +45,7 @@ class Agent:
         self._online = False
         self._campaigns: dict[bytes, Campaign] = {}
         self._worked: dict[bytes, int] = {}  # of campaigns that are closed, the oldest first
-        self._survey_again = float("inf")
+        self._survey_again = self._others_again = float("inf")
         self._answers: list[Action] = []
 
     # ---------------------------------------------------------------- told
@@ -53,7 +54,7 @@ class Agent:
         """Take note of a signal."""
         match signal.kind:
             case SignalKind.INTERFACES:
-                self._interfaces(signal.local, now)
+                self._interfaces(signal, now)
             case SignalKind.MOVED:
                 self._moved()
             case SignalKind.OBSERVED:
@@ -86,16 +87,18 @@ class Agent:
             case SignalKind.PONG if signal.address is not None:
                 campaign.succeed(signal.address, signal.carrier, signal.port, now)
 
-    def _interfaces(self, local: tuple[LocalAddress, ...], now: float) -> None:
-        changed = set(local) != set(self._known.local)
-        self._known.local = local
-        if changed or not self._online or self._known.udp.address is None:
+    def _interfaces(self, signal: Signal, now: float) -> None:
+        changed = set(signal.local) != set(self._known.local)
+        self._known.local = signal.local
+        if self._known.ask_besides(signal.askable) or changed or not self._online or self._known.udp.address is None:
             self._online = True
             self._survey(now)
 
     def _survey(self, now: float, *, lacking: bool = False) -> None:
         self._survey_again = now + SURVEY_AGAIN
         self._known.survey(now, lacking=lacking)
+        if not lacking:
+            self._others_again = now + SURVEY_AGAIN
 
     def _moved(self) -> None:
         self._online = False
@@ -109,15 +112,23 @@ class Agent:
         if query is None or address is None or read_target(address) is None:
             return
         if not query.peer:
-            survey = self._known.surveys[query.carrier]
+            survey = self._known.answering(query)
             before = survey.address
             survey.answered(query, address, signal.other_port, now)
             if before is not None and survey.address is not None and before[0] != survey.address[0]:
                 self._survey(now)  # another NAT, or another line
+            elif before is None and query.version:
+                self._found_version()
         for campaign in self._campaigns.values():
             for question in campaign.questions:
                 if question.query == query:
                     question.answer = address
+
+    def _found_version(self) -> None:
+        """Try those again at once that were given up for now: there is another way to reach them."""
+        for campaign in self._campaigns.values():
+            if campaign.phase is Phase.IDLE and not campaign.direct:
+                campaign.retry = _AT_ONCE
 
     # ---------------------------------------------------------------- asked
 
@@ -127,7 +138,9 @@ class Agent:
         if self._online:
             if self._known.udp.blocked and now >= self._survey_again:
                 self._survey(now, lacking=True)
-            for survey in self._known.surveys.values():
+            if now >= self._others_again:
+                self._ask_others_again(now)
+            for survey in self._known.all():
                 found += survey.actions(now)
         for campaign in list(self._campaigns.values()):
             found += self._advance(campaign, now)
@@ -137,9 +150,11 @@ class Agent:
         """Return when `actions` has something new without a signal."""
         times = [campaign.next_timeout() for campaign in self._campaigns.values() if not self._held(campaign)]
         if self._online:
-            times += [due for survey in self._known.surveys.values() if (due := survey.next_timeout()) is not None]
+            times += [due for survey in self._known.all() if (due := survey.next_timeout()) is not None]
             if self._known.udp.blocked:
                 times.append(self._survey_again)
+            if any(other.blocked for other in self._known.others.values()):
+                times.append(self._others_again)
         if self._answers:
             times.append(_AT_ONCE)
         first = min(times, default=_NEVER)
@@ -151,7 +166,7 @@ class Agent:
 
     def candidates(self, now: float) -> Sequence[Candidate]:
         """Return the own candidates with the shared port, best first."""
-        return self._known.candidates(now, self._known.udp.address)
+        return self._known.candidates(now, self._known.nat.address)
 
     def explain(self, now: float) -> Mapping[str, Any]:
         """Describe what was found out and done; see `ltunnel.plugin.DiscoveryAgent`."""
@@ -189,7 +204,19 @@ class Agent:
 
     def _held(self, campaign: Campaign) -> bool:
         """Whether a campaign waits for the hub, or for the survey."""
-        return campaign.phase is Phase.IDLE and (not self._online or self._known.udp.running)
+        return campaign.phase is Phase.IDLE and (not self._online or self._running())
+
+    def _running(self) -> bool:
+        """Whether it is being found out what UDP does."""
+        return any(survey.running for survey in self._known.of(Carrier.UDP))
+
+    def _ask_others_again(self, now: float) -> None:
+        """Ask once more over the other version where nothing came back, less and less often."""
+        silent = [other for other in self._known.others.values() if other.blocked]
+        failures = max((other.failures for other in silent), default=0)
+        self._others_again = now + min(LONGEST_SURVEY, SURVEY_AGAIN * 2 ** min(failures, 8))
+        for other in silent:
+            other.start(now)
 
     def _advance(self, campaign: Campaign, now: float) -> Iterator[Action]:
         if campaign.phase is Phase.IDLE and campaign.wanted and now >= campaign.retry and not self._held(campaign):
@@ -217,26 +244,29 @@ class Agent:
         campaign.begin(number, asks=asks)
         if campaign.improves:
             return
-        if self._known.tcp.address is not None and now - self._known.tcp.seen > STALE:
-            campaign.ask(Query(carrier=Carrier.TCP), now)
-        if self._known.udp.blocked:
+        known, nat = self._known, self._known.nat
+        for survey in (*known.of(Carrier.TCP), *known.of(Carrier.UDP)):
+            if survey is not nat and survey.address is not None and now - survey.seen > STALE:
+                campaign.ask(Query(carrier=survey.carrier, version=survey.version), now)
+        if nat.blocked:
             return
-        if self._known.hard:
+        if known.hard:
             *ports, campaign.port = campaign.fresh(3)
-            if self._known.counts:
+            if known.counts:
                 for port in ports:
-                    campaign.ask(Query(port=port, peer=campaign.peer), now)
+                    campaign.ask(Query(port=port, peer=campaign.peer, version=nat.version), now)
         elif number:
             (campaign.port,) = campaign.fresh(1)
-            campaign.ask(Query(port=campaign.port, peer=campaign.peer), now)
-        elif now - self._known.udp.seen > STALE:
-            campaign.ask(Query(), now)
+            campaign.ask(Query(port=campaign.port, peer=campaign.peer, version=nat.version), now)
+        elif now - nat.seen > STALE:
+            campaign.ask(Query(version=nat.version), now)
 
     def _tell(self, campaign: Campaign, now: float, *, asks: bool) -> Request | Prepared:
         """Tell the hub the own candidates: ask for a round, or say that we are ready for the peer's."""
         if campaign.phase is not Phase.REQUESTED:
-            answers = [question.answer for question in campaign.questions if question.query.carrier is Carrier.UDP]
-            observed, predicted = self._known.udp.address, predict(*answers) if len(answers) == 2 else ()
+            self._miss_others(campaign)
+            answers = [question.answer for question in campaign.questions if question.query.port]
+            observed, predicted = self._known.nat.address, predict(*answers) if len(answers) == 2 else ()
             if campaign.port and len(answers) == 1:
                 observed = answers[0] or observed
                 campaign.port = campaign.port if answers[0] else 0
@@ -244,6 +274,13 @@ class Agent:
             campaign.phase, campaign.deadline = Phase.REQUESTED, now + ANSWERS * (1 if asks else 2)
         kind = Request if asks else Prepared
         return kind(peer=campaign.peer, round=campaign.round, candidates=campaign.own)
+
+    def _miss_others(self, campaign: Campaign) -> None:
+        """Name no address of the other version any more that was asked about before this round, in vain."""
+        for question in campaign.questions:
+            survey = self._known.answering(question.query)
+            if question.query.version and not question.query.port and question.answer is None and survey.version:
+                survey.lose()
 
     def _end(self, campaign: Campaign, now: float) -> None:
         """Close a round: done, or the next one, or a pause."""
@@ -253,7 +290,7 @@ class Agent:
         if campaign.direct:
             campaign.idle("nothing better")
             campaign.wanted = False
-        elif current.method is not Method.PLAIN:
+        elif current.method is not Method.PLAIN and not current.untranslated:
             campaign.rest(now, "no answer", hopeless=True)
         elif not campaign.asks:
             campaign.idle("no answer")

@@ -63,6 +63,8 @@ class Round:
     """Probes to ports that nobody named."""
     opened: int = 0
     """Fresh ports."""
+    untranslated: bool = False
+    """Whether addresses were probed that no NAT stands in front of: whatever the method, another round is worth it."""
     result: str = "under way"
 
     def note(self, probe: Probe, *, named: bool) -> None:
@@ -116,6 +118,8 @@ class Campaign:
         """The addresses that are probed in this round."""
         self.near: frozenset[Address] = frozenset()
         """Those of them that are on the own LAN."""
+        self.apart: frozenset[Address] = frozenset()
+        """Those that are probed over UDP although another one has answered, if that was over the other IP version."""
         self.history: deque[Round] = deque(maxlen=REMEMBERED)
         self.turns = 0
         """Rounds of this row that have led to nothing."""
@@ -210,9 +214,8 @@ class Campaign:
         self.failures = 0
         self.retry = float("-inf")
         self.wanted = False
-        better = () if address in self.near else (timed for timed in self.probes if timed.probe.to in self.near)
-        self.probes = deque(better)
         round_ = self.current
+        self.probes = deque(timed for timed in self.probes if self._goes_on(timed.probe, address))
         if round_ is None:
             return
         self.worked = round_.number
@@ -223,6 +226,13 @@ class Campaign:
                 break
         else:
             round_.pairs[address, carrier, port] = Pair(address, carrier, port, 1, answered=True)
+
+    def _goes_on(self, probe: Probe, address: Address) -> bool:
+        """Whether a probe still goes out after an answer from an address: to a LAN, or over the other IP version."""
+        if address in self.near:
+            return False
+        other = (":" in probe.to[0]) != (":" in address[0]) and probe.to in self.apart
+        return probe.to in self.near or other
 
     def forget(self) -> None:
         """Begin anew: this machine is somewhere else, and nothing that was learnt holds."""

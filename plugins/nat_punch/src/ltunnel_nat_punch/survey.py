@@ -8,6 +8,9 @@
     other        from there to its other port        ─┘  are the two ports next to each other?
     self         to the own address, as it was seen  ─► does the NAT turn packets around (hairpin)?
 
+Over the IP version that does not lead to the hub now all this is asked too if that is IPv4; if it is IPv6, only `plain`
+is, since addresses are not translated there.
+
 `other` has a port of its own: what the shared one sends to the other port would open the filter for it, and what the
 other port sends there first can make a Linux router take another port for the answer. With one address at the hub,
 "depends on the address" cannot be told from "depends on nothing"; where it matters, the worse is assumed.
@@ -36,10 +39,14 @@ class Step(Enum):
 
 
 class Survey:
-    """The questions about one carrier and what came of them. Start it when the hub is there."""
+    """The questions about one carrier and what came of them. Start it when the hub is there.
 
-    def __init__(self, carrier: Carrier) -> None:
+    `version` is the IP version to ask over, 0 for the one that leads to the hub.
+    """
+
+    def __init__(self, carrier: Carrier, version: int = 0) -> None:
         self.carrier = carrier
+        self.version = version
         self.address: Address | None = None
         """As whom the hub saw the shared port last."""
         self.seen = float("-inf")
@@ -47,9 +54,17 @@ class Survey:
         self.other_port = 0
         self.two: dict[Step, Address] = {}
         """As whom a fresh port was seen by the hub's two ports."""
+        self.failures = 0
+        """How often in a row nothing came back at all."""
+        self._whole = carrier is Carrier.UDP and version != 6
         self._port = 0
         self._asked: dict[Step, Question] = {}
         self._results: dict[Step, bool] = {}
+
+    @property
+    def family(self) -> int:
+        """IP version of that address: 4 or 6, 0 while there is none."""
+        return 0 if self.address is None else 6 if ":" in self.address[0] else 4
 
     @property
     def running(self) -> bool:
@@ -61,6 +76,11 @@ class Survey:
         """Whether nothing came back at all."""
         return self._results.get(Step.PLAIN) is False and self.address is None
 
+    def lose(self) -> None:
+        """Take note that a question outside the survey was not answered: what was seen may hold no longer."""
+        self.address = None
+        self._results[Step.PLAIN] = False
+
     def start(self, now: float) -> None:
         """Ask everything anew."""
         self._asked.clear()
@@ -70,14 +90,14 @@ class Survey:
         self.seen = float("-inf")
         self.other_port = 0
         self._ask(Step.PLAIN, now)
-        if self.carrier is Carrier.UDP:
+        if self._whole:
             self._ask(Step.FILTER, now)
 
     def answered(self, query: Query, address: Address, other_port: int, now: float) -> None:
         """Take an answer to a question from the shared port."""
         step = _step(query)
         if step in (Step.PLAIN, Step.FILTER):
-            self.address, self.seen, self.other_port = address, now, other_port
+            self.address, self.seen, self.other_port, self.failures = address, now, other_port, 0
         elif step in (Step.ONE, Step.OTHER):
             self.two[step] = address
         asked = self._asked.get(step)
@@ -91,7 +111,7 @@ class Survey:
                 yield asked.query
             elif asked.over(now) and self._conclude(step, asked):
                 del self._asked[step]
-        if self.carrier is not Carrier.UDP or self.address is None:
+        if not self._whole or self.address is None:
             return
         for step in (Step.ONE, Step.OTHER, Step.SELF) if self.other_port else (Step.SELF,):
             if step not in self._results and step not in self._asked:
@@ -131,6 +151,7 @@ class Survey:
         query = Query(
             carrier=self.carrier, port=self._port if step in (Step.ONE, Step.OTHER) else 0,
             from_other=step is Step.FILTER, to_other=step is Step.OTHER, to_self=step is Step.SELF,
+            version=self.version,
         )  # fmt: skip
         self._asked[step] = Question(query, now, GAPS)
 
@@ -139,6 +160,7 @@ class Survey:
         if step is Step.FILTER and asked.answer is None and Step.PLAIN in self._asked:
             return False
         self._results[step] = asked.answer is not None
+        self.failures += step is Step.PLAIN and self.blocked
         return True
 
 

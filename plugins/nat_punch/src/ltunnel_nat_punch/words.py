@@ -21,11 +21,11 @@ OPEN_A_PORT = (
 
 def describe_nat(known: Knowledge) -> str:
     """Say in one sentence what kind of NAT there is."""
-    survey, own = known.udp, known.behaviour()
+    survey, own = known.nat, known.behaviour()
     if survey.address is None:
         if not survey.blocked:
             return "not known yet"
-        instead = "" if known.tcp.address is None else "; direct paths are looked for by fake TCP"
+        instead = "; direct paths are looked for by fake TCP" if _has_tcp(known) else ""
         return f"UDP is blocked: the hub's answers do not arrive{instead}"
     if known.reachable:
         return "a NAT with a port that is mapped to this machine: reachable from everywhere"
@@ -41,13 +41,20 @@ def describe_nat(known: Knowledge) -> str:
 
 def general_advice(known: Knowledge) -> list[str]:
     """Say what one could do about this machine's NAT."""
-    if known.udp.blocked:
-        if known.tcp.address is not None:
+    if known.nat.blocked:
+        if _has_tcp(known):
             return []
         return ["let UDP out of this network, or use transport_faketcp, so that direct paths are possible"]
     if Carrier.UDP in known.mapped and not known.reachable:
         return ["the router maps a port, but is behind another NAT itself, which would have to do so, too"]
-    return [f"this NAT is in the way of direct paths: {OPEN_A_PORT}"] if known.hard else []
+    if not known.hard:
+        return []
+    whose = " to clients without IPv6" if known.seen(Carrier.UDP, 6) else ""
+    return [f"this NAT is in the way of direct paths{whose}: {OPEN_A_PORT}"]
+
+
+def _has_tcp(known: Knowledge) -> bool:
+    return any(survey.family for survey in known.of(Carrier.TCP))
 
 
 def peer_advice(campaign: Campaign, known: Knowledge) -> list[str]:
@@ -60,12 +67,14 @@ def peer_advice(campaign: Campaign, known: Knowledge) -> list[str]:
     if last is None or last.result in ("direct", "under way"):
         return []
     if last.method is Method.HOPELESS:
+        if last.untranslated:
+            return ["both sides have IPv6, but nothing came through there, perhaps a firewall on either side drops UDP"]
         return [f"both NATs take another port for each destination, so neither side can be found: {OPEN_A_PORT}; "
-                "one side is enough"]  # fmt: skip
+                "one side is enough, and so is IPv6 on both"]  # fmt: skip
     if last.method in (Method.OPEN, Method.GUESS):
         return [f"one NAT takes a random port for each destination, and guessing it failed; it is tried again, or "
                 f"{OPEN_A_PORT}"]  # fmt: skip
-    seen = known.udp.address
+    seen = known.nat.address
     if known.behaviour().hairpin is Answer.NO and seen is not None and seen[0] in {host for host, _ in campaign.named}:
         return ["nothing came through: the peer is behind the same NAT, which does not turn packets around"]
     return [f"nothing came through, perhaps a firewall on either side drops UDP: {OPEN_A_PORT}"]

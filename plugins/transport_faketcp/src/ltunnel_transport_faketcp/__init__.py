@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ipaddress import ip_address
 from typing import Literal, Self, cast
 
 from pydantic import Field, model_validator
@@ -75,11 +74,10 @@ def _ports(options: FakeTcpOptions, context: TransportContext) -> Sequence[PortS
         host, port = context.listen
         accepts = is_framed if kind is PortKind.UDP else None
         return (PortSpec(kind=kind, host=host, port=port, dual_stack=host == "::", accepts=accepts, extra=extra),)
-    assert context.remote is not None, "a node has a remote"  # noqa: S101
-    wildcard = "::" if ip_address(context.remote[0]).version == 6 else "0.0.0.0"  # noqa: S104
+    host = context.wildcard
     if extra:
         extra["numbers"] = NODE_NUMBERS
-    return (PortSpec(kind=kind, host=wildcard, port=0, dual_stack=wildcard == "::", extra=extra),)
+    return (PortSpec(kind=kind, host=host, port=0, dual_stack=host == "::", extra=extra),)
 
 
 def _host_rules(options: FakeTcpOptions, ports: Sequence[Port]) -> Sequence[HostRule]:

@@ -77,9 +77,8 @@ def _ports(_options: Options, context: TransportContext) -> Sequence[PortSpec]:
     if context.listen is not None:
         host, port = context.listen
         return (PortSpec(kind=PortKind.UDP, host=host, port=port, dual_stack=host == "::"),)
-    assert context.remote is not None, "a node has a remote"  # noqa: S101
-    wildcard = "::" if ip_address(context.remote[0]).version == 6 else "0.0.0.0"  # noqa: S104
-    return (PortSpec(kind=PortKind.UDP, host=wildcard, port=context.local_port, dual_stack=wildcard == "::"),)
+    host = context.wildcard
+    return (PortSpec(kind=PortKind.UDP, host=host, port=context.local_port, dual_stack=host == "::"),)
 
 
 def _create(_options: Options, ports: Sequence[Port], _context: TransportContext) -> UdpTransport:

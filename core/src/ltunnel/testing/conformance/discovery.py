@@ -148,6 +148,16 @@ class DiscoveryConformance(DescriptorConformance):
         assert len({candidate.address for candidate in own}) == len(own), "a candidate twice"
         assert _SEEN in {candidate.address for candidate in own}, "what the hub saw is missing"
 
+    def test_the_hub_is_asked_where_it_can_be_asked(self) -> None:
+        """Over the other IP version only by carriers that it was told of, and not for ever where nothing answers."""
+        for askable in ((), ((Carrier.UDP, 6),)):
+            agent, hub = self.descriptor.create(self.make_options()), Hub(answers=False, changes_ports=False)
+            agent.handle_signal(Signal(kind=SignalKind.INTERFACES, local=_LOCAL, askable=askable), 0.0)
+            seen = self.watch(agent, hub, 0.0, 600.0)
+            asked = {(query.carrier, query.version) for _, query in seen.queries if query.version}
+            assert asked <= set(askable), f"asked over {asked}"
+            assert sum(bool(query.version) for _, query in seen.queries) < 60
+
     def test_private_addresses_name_their_lan(self) -> None:
         """A private address is told with its LAN or not at all: without it, it would be somebody else elsewhere."""
         agent, hub = self.make_agent()
