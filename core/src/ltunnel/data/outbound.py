@@ -22,7 +22,9 @@ from ltunnel.constants import (
     HEADROOM,
     MAX_DATAGRAM,
     MAX_ROWS,
+    TAG,
 )
+from ltunnel.data.fec.line import Line
 from ltunnel.data.fec.sender import ShardSender
 from ltunnel.data.grid import Arena, GridCache, Nonces, RowGrid
 from ltunnel.data.inet import SYN, TCP, clamp_mss
@@ -304,10 +306,10 @@ class Outbound:
         stats.tx_bytes += stop - payload + count * header_length
         shards = self._shards
         line = shards.line(peer, epoch, now) if shards is not None else None
-        if (line is None or line.code is None) and peer.quality.clean(now):
+        if peer.quality.clean(now):
             data[stop] = FrameType.SUPER
             _SEG.pack_into(data, at + 4, seg)
-            if self._send_record(arena, at, stop + 1, epoch, peer, now):
+            if self._send_record(arena, at, stop + 1, epoch, peer, now, line):
                 return
         tail = data[at + VNET_SIZE : payload]
         tail += _TRAILER.pack(gso, header_length, csum_start, count, seg)
@@ -355,14 +357,23 @@ class Outbound:
 
     # ---------------------------------------------------------------- records
 
-    def _send_record(self, arena: Arena, start: int, end: int, epoch: Epoch, peer: Peer, now: float) -> bool:
-        """Seal the frame at ``start:end`` as one record and send its parts. False when it needs too many of them."""
+    def _send_record(
+        self, arena: Arena, start: int, end: int, epoch: Epoch, peer: Peer, now: float, line: Line | None = None
+    ) -> bool:
+        """Seal the frame at ``start:end`` as one record and send its parts. False when it had better go otherwise."""
         assert peer.path is not None  # noqa: S101  # usable_epoch has looked
-        prefix = self._transports[peer.path.transport].prefix
-        sealed = self._records.seal_for(peer, epoch, arena.view[start:end], prefix)
+        shards, size, plan, length = self._shards, 0, None, end - start + TAG
+        if shards is not None and line is not None and line.code is not None:
+            size, plan = shards.plan(line, length)
+            if plan is None:
+                return False
+        prefix, counter = self._transports[peer.path.transport].prefix, epoch.counter
+        sealed = self._records.seal_for(peer, epoch, arena.view[start:end], prefix, size)
         if sealed is None:
             return False
         self._send(peer, *sealed, now)
+        if shards is not None and line is not None and plan is not None:
+            shards.record(line, self._records.ciphertext, length, size, plan, counter)
         return True
 
     # ---------------------------------------------------------------- common

@@ -19,10 +19,12 @@ from ltunnel.data.fec.grids import ShardGrid
 from ltunnel.data.fec.layout import DATA_TRAILER, NUMBERS, data_trailers, following, mark, parity_trailers
 from ltunnel.data.fec.line import MOST_CREDIT, Line
 from ltunnel.data.fec.open_group import OpenGroup
+from ltunnel.data.fec.record_parity import Plan, largest_part, parity_of, plan
 from ltunnel.data.fec.residual import enough
 from ltunnel.data.fec.settings import FecMode, FecSettings
 from ltunnel.data.fec.steering import EXEMPT, NOTHING, Steering
 from ltunnel.data.grid import Arena, Bytes2D, GridCache, Nonces
+from ltunnel.data.records import part_size
 from ltunnel.data.staging import bundled
 from ltunnel.data.virtio import VNET_SIZE
 from ltunnel.plugin import Buffer, FecCode, Transport
@@ -206,6 +208,23 @@ class ShardSender:
         if stop > count:
             grid.restore(count, stop)
         self._emitter.hold(parity, line.epoch)
+
+    # ---------------------------------------------------------------- records
+
+    def plan(self, line: Line, length: int) -> tuple[int, Plan | None]:
+        """Say in parts of what size a record with `length` bytes of ciphertext goes, and how they are coded.
+
+        No plan where its frames had better go as shards.
+        """
+        assert line.code is not None  # noqa: S101  # the caller has looked
+        size = part_size(length, largest_part(line.peer.mtu))
+        return size, plan(length, size, line.code, self.codes)
+
+    def record(self, line: Line, ciphertext: Arena, length: int, size: int, plan: Plan, counter: int) -> None:
+        """Make the parity of a record that has been sent in parts of `size`, the first with `counter`."""
+        assert line.code is not None  # noqa: S101  # there is a plan
+        line.peer.fec.data_sent += plan.parts
+        self._emitter.hold(parity_of(ciphertext, length, size, plan, line.code, counter), line.epoch)
 
     # ---------------------------------------------------------------- bundles
 
