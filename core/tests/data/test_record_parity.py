@@ -256,8 +256,10 @@ def test_parity_that_cannot_be_is_refused(net):
     left, right = make(net)
     epoch = peer_of(left).epoch
     good = Shape(parts=40, size=100, last=60, groups=4, k=10, m=3)
-    assert good.possible()
-    assert all(Shape(**(good._asdict() | change)).possible() is False for change in (
+    assert good.has(3, 2)
+    assert not good.has(4, 0)
+    assert not good.has(0, 3)
+    assert all(Shape(**(good._asdict() | change)).has(0, 0) is False for change in (
         {"parts": 0}, {"parts": 65}, {"last": 0}, {"last": 101}, {"size": 2000}, {"groups": 0}, {"groups": 41},
         {"groups": 3}, {"k": 33}))  # fmt: skip
     lies = [
@@ -337,8 +339,8 @@ def test_plans_keep_to_the_parity_that_was_asked_for():
         for length in range(1000, 65_000, 173):
             found = plan(length, 1408, code, codes)
             if found is not None:
-                parts, groups, count = found
+                parts, groups, slices = found
                 assert 30 <= parts == -(-length // 1408)
-                assert groups * count / parts <= 1.2 * m / k
-                assert count <= m
+                assert groups * slices / parts <= 1.2 * m / k
+                assert slices <= m
                 assert -(-parts // groups) <= k

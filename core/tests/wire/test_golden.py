@@ -53,6 +53,7 @@ DATA_PATH = {
     "shard-first",
     "shard-second",
     "shard-parity",
+    "record-parity",
 }  # held against the data path, in its tests
 BLOCKS = re.compile(r"^```golden (\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 

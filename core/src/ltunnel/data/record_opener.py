@@ -140,7 +140,7 @@ class RecordOpener:
         fec, size = epoch.peer.fec, len(frame) - TRAILER.size
         first, parts, last, groups, group, index, k, m, _ = TRAILER.unpack_from(frame, size)
         shape, code = Shape(parts, size, last, groups, k, m), codes.get(k, m)
-        if code is None or not shape.possible() or group >= groups or index >= m or first + parts > REJECT_AFTER_PACKETS:
+        if code is None or not shape.has(group, index) or first + parts > REJECT_AFTER_PACKETS:
             fec.refused += 1
             return
         if not epoch.window.fresh(first, parts):  # the slice before has repaired it

@@ -5,7 +5,7 @@
 
 A record takes as many counters as it has parts, so that what a key may seal (REJECT_AFTER_PACKETS) is counted in
 datagrams all the same. Sealing 60 KB at once costs half of sealing 43 rows, but a record that lacks one part is lost
-whole; `ltunnel.session.quality` says when that is worth it.
+whole, unless its parity came (`ltunnel.data.fec.record_parity`); `ltunnel.session.quality` says when it is worth it.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class RecordSealer:
         self._nonces = Nonces()
 
     def seal_for(self, peer: Peer, epoch: Epoch, plain: Buffer, prefix: int, size: int = 0) -> tuple[int, int] | None:
-        """Seal `plain` in parts of `size`, else such that the path carries them: (end of the last slot, size of a slot).
+        """Seal `plain` in parts of `size`, or that the path to a peer carries: (end of the last slot, size of a slot).
 
         None when it needs too many of them.
         """

@@ -45,8 +45,8 @@ class Plan(NamedTuple):
 
     parts: int
     groups: int
-    count: int
-    """Parity slices of each group; of m those that make it as safe as a full one."""
+    slices: int
+    """Of parity, for each group: of m those that make it as safe as a full one."""
 
 
 def largest_part(mtu: int) -> int:
@@ -59,13 +59,13 @@ def plan(length: int, size: int, code: FecCode, codes: Codes) -> Plan | None:
     parts = -(-length // size)
     groups = -(-parts // code.k)
     used = -(-parts // groups)
-    count = enough(code.k, code.m, used) if codes.residual is None else min(code.m, used)
-    slices = groups * count
-    if parts < FEWEST or slices * code.k > (1 + SLACK) * code.m * parts:
+    slices = enough(code.k, code.m, used) if codes.residual is None else min(code.m, used)
+    total = groups * slices
+    if parts < FEWEST or total * code.k > (1 + SLACK) * code.m * parts:
         return None
-    if slices > MOST_SLICES or slices * size > MOST_BYTES or groups * code.k > MOST_PLACES:
+    if total > MOST_SLICES or total * size > MOST_BYTES or groups * code.k > MOST_PLACES:
         return None
-    return Plan(parts, groups, count)
+    return Plan(parts, groups, slices)
 
 
 def parity_of(ciphertext: Arena, length: int, size: int, plan: Plan, code: FecCode, counter: int) -> Bytes2D:
@@ -73,14 +73,14 @@ def parity_of(ciphertext: Arena, length: int, size: int, plan: Plan, code: FecCo
 
     What lies behind the ciphertext, less than `groups` parts, is overwritten.
     """
-    parts, groups, count = plan
+    parts, groups, slices = plan
     used = -(-parts // groups)
     stop, width = used * groups * size, groups * size
     ciphertext.array[length:stop] = 0
     coded = np.empty((code.m, width), np.uint8)
     code.encode(ciphertext.array[:stop].reshape(used, width), coded)
-    frames = np.empty((count * groups, size + TRAILER.size), np.uint8)
-    frames[:, :size] = coded[:count].reshape(-1, size)
+    frames = np.empty((slices * groups, size + TRAILER.size), np.uint8)
+    frames[:, :size] = coded[:slices].reshape(-1, size)
     frames[:, size:] = _trailers(plan, length - (parts - 1) * size, code.k, code.m)
     frames[:, size : size + 4] = np.frombuffer(counter.to_bytes(4, "big"), np.uint8)
     return frames
@@ -89,10 +89,10 @@ def parity_of(ciphertext: Arena, length: int, size: int, plan: Plan, code: FecCo
 @lru_cache(64)
 def _trailers(plan: Plan, last: int, k: int, m: int) -> Bytes2D:
     """Return the trailers of a record's parity frames, with a counter of 0."""
-    parts, groups, count = plan
+    parts, groups, slices = plan
     rows = [
         TRAILER.pack(0, parts, last, groups, group, index, k, m, RECORD_PARITY)
-        for index in range(count)
+        for index in range(slices)
         for group in range(groups)
     ]
     return np.frombuffer(b"".join(rows), np.uint8).reshape(-1, TRAILER.size)
@@ -108,13 +108,14 @@ class Shape(NamedTuple):
     k: int
     m: int
 
-    def possible(self) -> bool:
-        """Whether there can be such a record."""
+    def has(self, group: int, index: int) -> bool:
+        """Whether there can be such a record, and such a slice of its parity."""
         return (
             0 < self.parts <= MAX_ROWS
             and 0 < self.last <= self.size
             and self.size * self.parts <= MAX_DATAGRAM
-            and 0 < self.groups <= self.parts <= self.groups * self.k <= MOST_PLACES
+            and group < self.groups <= self.parts <= self.groups * self.k <= MOST_PLACES
+            and index < self.m
         )
 
 
