@@ -229,6 +229,29 @@ def test_short_and_small_packets_go_as_shards(net):
     assert parts_of(send(left, 1, size=20 * SEG))[0] == []
 
 
+@pytest.mark.parametrize("mode", [FecMode.FIXED, FecMode.SPREAD])
+def test_many_large_datagrams_go_as_a_record(net, mode):
+    left, right = make(net, mode=mode)
+    sent = [packets.udp("10.0.0.1", "10.0.0.2", 1, 2, bytes((number,)) * 1300) for number in range(45)]
+    for packet in sent:
+        left.tun.inject(packet)
+    parts, parity = parts_of([datagram for _, datagram in left.pump()])
+    assert (len(parts), len(parity)) == (43, 15)
+    right.take(left, parts[:8] + parts[12:] + parity)
+    assert right.tun.packets == sent
+
+
+def test_small_packets_of_slow_flows_go_by_themselves(net):
+    """In the mode latency what is small gets copies, whatever the rest of a batch is."""
+    left, _ = make(net, mode=FecMode.LATENCY)
+    line = left.sender.line(peer_of(left), peer_of(left).epoch, left.now)
+    line.code = left.sender.codes.get(10, 3)
+    sent = [packets.udp("10.0.0.1", "10.0.0.2", 1, 2, bytes((number,)) * 1300) for number in range(45)]
+    for packet in [*sent, packets.udp("10.0.0.1", "10.0.0.2", 3, 4, b"key")]:
+        left.tun.inject(packet)
+    assert parts_of([datagram for _, datagram in left.pump()])[0] == []
+
+
 @pytest.mark.parametrize("plugin", sorted(PLUGINS))
 def test_through_a_relay(net, plugin):
     fec = Codes(plugin, PLUGINS[plugin]), FecSettings(mode=FecMode.FIXED, data=10, parity=1)

@@ -230,12 +230,16 @@ class Outbound:
         start, end = spans[0][0], spans[-1][1]
         stats.tx_packets += len(spans)
         stats.tx_bytes += end - start - BUNDLE_ENTRY * len(spans)
-        if self._shards is not None:
-            without = self._shards.packets(self._shards.line(peer, epoch, now), arena, spans, now)
+        shards, coded = self._shards, False
+        if shards is not None:
+            line = shards.line(peer, epoch, now)
+            coded = line.code is not None and not shards.picks
+            if coded and self._send_whole(arena, start, end, bundles, epoch, peer, now, line):
+                return
+            without = shards.packets(line, arena, spans, now)
             if len(without) < len(spans):
                 bundles = bundled(without, peer.mtu + BUNDLE_ENTRY)
-        whole = len(bundles) > 1 and bundles[-1][1] - bundles[0][0] == end - start  # neighbours all, from first to last
-        if whole and peer.quality.clean(now) and self._send_record(arena, start, end, epoch, peer, now):
+        if not coded and self._send_whole(arena, start, end, bundles, epoch, peer, now):
             return
         at = 0
         while at < len(bundles):
@@ -356,6 +360,14 @@ class Outbound:
         self._send(peer, pos, size if full else pos - HEADROOM, now)
 
     # ---------------------------------------------------------------- records
+
+    def _send_whole(
+        self, arena: Arena, start: int, end: int, bundles: list[tuple[int, int]], epoch: Epoch, peer: Peer, now: float,
+        line: Line | None = None,
+    ) -> bool:  # fmt: skip
+        """Send bundles as one record, if they are neighbours all from `start` to `end` and the path is clean."""
+        neighbours = len(bundles) > 1 and bundles[-1][1] - bundles[0][0] == end - start
+        return neighbours and peer.quality.clean(now) and self._send_record(arena, start, end, epoch, peer, now, line)
 
     def _send_record(
         self, arena: Arena, start: int, end: int, epoch: Epoch, peer: Peer, now: float, line: Line | None = None

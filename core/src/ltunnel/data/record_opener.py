@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from ltunnel.constants import DATA_HEADER, MAX_ROWS, REJECT_AFTER_PACKETS, TAG
 from ltunnel.data.batch import Batch
@@ -162,14 +162,7 @@ class RecordOpener:
         length = self._open(record, epoch)
         if not length:
             return
-        # Counters that did not come are not marked, so that reports tell of the loss; a late part finds the others are.
-        if len(restored) == record.parts:
-            epoch.window.commit(record.first)  # one is, or it could be made, and delivered, again
-        start = 0
-        for lost in [*restored, record.parts]:
-            if lost > start:
-                epoch.window.commit(record.first + start, lost - start)
-            start = lost + 1
+        self._commit(record, epoch, restored)
         fec, delay, parity = epoch.peer.fec, now - record.born, record.parity
         assert parity is not None  # noqa: S101  # it has just been used
         fec.data_received += record.parts - len(restored)
@@ -178,6 +171,18 @@ class RecordOpener:
         fec.delay += delay * len(restored)
         fec.longest_delay = max(fec.longest_delay, delay)
         self._deliver(epoch, length, now)
+
+    @staticmethod
+    def _commit(record: Record, epoch: Epoch, restored: Sequence[int]) -> None:
+        """Mark the counters of parts that came. Not the others, so that reports tell of the loss; all are used up."""
+        window, start = epoch.window, 0
+        for lost in (*restored, record.parts):
+            if lost > start:
+                window.commit(record.first + start, lost - start)
+            start = lost + 1
+        window.gaps += sum(part - 1 not in restored for part in restored) - 1  # the window has taken them for one
+        if len(restored) == record.parts:
+            window.commit(record.first)  # one is marked at least, or it could be made, and delivered, again
 
     def _note(self, record: Record) -> None:
         """Remember that all parts of a record came: if parity follows, they are counted as shards."""

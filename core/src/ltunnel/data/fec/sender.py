@@ -71,6 +71,11 @@ class ShardSender:
         """Send parity that has come up; to be called at the end of each turn."""
         self._emitter.flush(now)
 
+    @property
+    def picks(self) -> bool:
+        """Whether packets of some flows go otherwise than the rest."""
+        return self.settings.mode is FecMode.LATENCY
+
     # ---------------------------------------------------------------- what is to be done for a peer
 
     def line(self, peer: Peer, epoch: Epoch, now: float) -> Line:
