@@ -238,7 +238,7 @@ def test_many_large_datagrams_go_as_a_record(net, mode):
     parts, parity = parts_of([datagram for _, datagram in left.pump()])
     assert (len(parts), len(parity)) == (43, 15)
     right.take(left, parts[:8] + parts[12:] + parity)
-    assert right.tun.packets == sent
+    assert [packet.payload[0] for packet in right.tun.parsed()] == list(range(45))
 
 
 def test_small_packets_of_slow_flows_go_by_themselves(net):

@@ -18,6 +18,7 @@ import numpy as np
 
 from ltunnel.constants import BUNDLE_ENTRY, MAX_DATAGRAM, MAX_ROWS, SHARD_TRAILER
 from ltunnel.data.fec.codes import Codes
+from ltunnel.data.fec.grids import BULK
 from ltunnel.data.fec.residual import enough
 from ltunnel.data.grid import Arena, Bytes2D
 from ltunnel.plugin import FecCode
@@ -31,8 +32,6 @@ RECORD_PARITY = int(FrameType.RECORD_PARITY)
 
 SLACK = 0.2
 """Share of parity more than asked for that a record may have because its parts do not fill its groups."""
-FEWEST = 30
-"""Parts for which a record is coded: fewer come from TCP only where it is so slow that bytes count more than work."""
 MOST_SLICES = 255
 MOST_BYTES = 2 * MAX_DATAGRAM
 """Parity of one record."""
@@ -61,7 +60,7 @@ def plan(length: int, size: int, code: FecCode, codes: Codes) -> Plan | None:
     used = -(-parts // groups)
     slices = enough(code.k, code.m, used) if codes.residual is None else min(code.m, used)
     total = groups * slices
-    if parts < FEWEST or total * code.k > (1 + SLACK) * code.m * parts:
+    if parts < BULK or total * code.k > (1 + SLACK) * code.m * parts:
         return None
     if total > MOST_SLICES or total * size > MOST_BYTES or groups * code.k > MOST_PLACES:
         return None

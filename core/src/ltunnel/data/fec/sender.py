@@ -15,7 +15,7 @@ import numpy as np
 from ltunnel.constants import BUNDLE_ENTRY, MAX_ROWS, ROW_TRAILER
 from ltunnel.data.fec.codes import Codes
 from ltunnel.data.fec.emitter import Emitter, Send
-from ltunnel.data.fec.grids import ShardGrid
+from ltunnel.data.fec.grids import ShardGrid, deal
 from ltunnel.data.fec.layout import DATA_TRAILER, NUMBERS, data_trailers, following, mark, parity_trailers
 from ltunnel.data.fec.line import MOST_CREDIT, Line
 from ltunnel.data.fec.open_group import OpenGroup
@@ -40,13 +40,6 @@ COPIES = 2
 """Copies of a small packet of a slow flow, besides itself."""
 APART = 0.001
 """Seconds after which the copies follow: what handles the packet is not held up, and a bad moment may have passed."""
-
-SLACK = 0.15
-"""Share of parity more than asked for that is sent to have all rows of a super-packet in groups of their own."""
-BULK = 30
-"""Rows of a super-packet that TCP makes only where it is so fast that work counts more than bytes."""
-
-_MOST_PARITY = 255  # parity shards of one block
 
 
 class ShardSender:
@@ -174,7 +167,7 @@ class ShardSender:
         grid.tail[:full] = np.frombuffer(tail, np.uint8)
         if first:
             grid.indices[:full] += first
-        block, groups = _groups(full, line.code.k, line.code.m)
+        block, groups = deal(full, line.code.k, line.code.m)
         base = line.next if line.next + groups <= NUMBERS else 0
         if block:
             line.next = following(base, groups)
@@ -378,16 +371,3 @@ class ShardSender:
         count = min(wanted, int(line.credit))
         line.credit -= count
         return count
-
-
-def _groups(rows: int, k: int, m: int) -> tuple[int, int]:
-    """Return how many of the rows of a super-packet go to groups of their own, and to how many.
-
-    All of them, if they are `BULK` and that makes no more than `SLACK` more parity than full groups have; else those of
-    full groups.
-    """
-    groups = -(-rows // k)
-    if rows >= BULK and groups * k <= (1 + SLACK) * rows and groups * m <= _MOST_PARITY:
-        return rows, groups
-    groups = min(rows // k, max(1, _MOST_PARITY // m))
-    return groups * k, groups
