@@ -37,8 +37,11 @@ class Goal:
 GOALS = (
     Goal("tcp", 8, "wireguard-go"),
     Goal("tcp", 0.13, "veth"),
-    Goal("tcp", 0.4, SELF, peer="ltunnel-rs"),
-    Goal("tcp", 0.6, SELF, peer="ltunnel-xor"),
+    *(
+        Goal(row, bound, SELF, peer=code)
+        for row in ("tcp", "tcp_reverse", "tcp_segmented", "tcp_segmented_no_gro")
+        for code, bound in (("ltunnel-rs", 0.4), ("ltunnel-xor", 0.6))
+    ),
     Goal("tcp_reverse", 8, "wireguard-go"),
     Goal("tcp_reverse", 0.13, "veth"),
     Goal("tcp_4", 9, "wireguard-go"),

@@ -86,6 +86,45 @@ def test_auto_follows_the_losses(make_world: MakeWorld) -> None:
     assert len(stream.arrived()) == len(set(stream.arrived()))
 
 
+def test_on_a_clean_path_records_have_parity_until_the_first_loss(make_world: MakeWorld) -> None:
+    world, hub, node = build(make_world, mode=FecMode.FIXED)
+    serial = 0
+
+    def run(seconds: float) -> tuple[int, int]:
+        """Send a super-packet every 10 ms: (bytes of payload sent, arrived)."""
+        nonlocal serial
+        start, before = world.now, len(hub.tun.packets)
+        for i in range(int(seconds * 100)):
+            body = serial.to_bytes(4, "big") * 14_600
+            packet = packets.tcp(node.inner(), hub.inner(), 5, 6, body, seq=serial * len(body) & 0xFFFFFFFF)
+            world.network.at(start + i / 100, partial(node.tun.inject, packet, gso_size=1340))
+            serial += 1
+        world.run(seconds)
+        arrived = sum(len(packets.parse(packet).payload) for packet in hub.tun.packets[before:])
+        return int(seconds * 100) * 58_400, arrived
+
+    sent, arrived = run(2)
+    assert sent == arrived
+    assert node.status()["peers"][0]["records"] is True
+    datagrams = fec_of(node)["data_sent"]
+    sent, arrived = run(1)
+    assert sent == arrived
+    assert fec_of(node)["data_sent"] - datagrams == 100 * 42, "parts; rows would be 44"
+    assert fec_of(node)["parity_sent"] >= 100 * 15
+    assert fec_of(hub)["recovered"] == 0
+
+    node.link.change("up", loss=0.03)
+    sent, arrived = run(1)
+    assert arrived >= 0.99 * sent, "half a second of records, in which one lost part in 800 stays lost"
+    assert node.status()["peers"][0]["records"] is False
+    assert fec_of(hub)["recovered"] > 80
+    sent, arrived = run(3)
+    assert arrived >= 0.998 * sent
+    world.run(1)
+    fec = fec_of(hub)
+    assert fec["lost_before"] / fec["data_received"] == pytest.approx(0.03 * 4 / 7, rel=0.2)
+
+
 @pytest.mark.parametrize("mode", [FecMode.FIXED, FecMode.SPREAD, FecMode.LATENCY])
 def test_a_rekeying_loses_and_repeats_nothing(make_world: MakeWorld, mode: FecMode) -> None:
     world, hub, node = build(make_world, mode=mode)

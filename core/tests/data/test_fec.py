@@ -82,9 +82,11 @@ PAIRS = st.sampled_from(((10, 3), (20, 10), (10, 5), (1, 1), (2, 1), (4, 4), (20
 
 @SETTINGS
 @given(sent=traffic(), gro=st.booleans(), mode=MODES, pair=PAIRS, plugin=st.sampled_from(("rs", "xor")),
-       prefixed=st.booleans())  # fmt: skip
-def test_on_a_clean_path_all_arrives_once(net, sent, gro, mode, pair, plugin, prefixed):
+       prefixed=st.booleans(), records=st.booleans())  # fmt: skip
+def test_on_a_clean_path_all_arrives_once(net, sent, gro, mode, pair, plugin, prefixed, records):
     left, right = net.pair(fec=fec(*pair, mode=mode, plugin=plugin), prefixed=prefixed)
+    if records:
+        net.use_records(left)
     right.port.gro = gro
     right.take(left, send(left, sent))
     assert Counter(right.tun.packets) == on_the_wire(sent)
@@ -95,11 +97,14 @@ def test_on_a_clean_path_all_arrives_once(net, sent, gro, mode, pair, plugin, pr
 
 @SETTINGS
 @given(sent=traffic(), gro=st.booleans(), mode=MODES, pair=PAIRS, plugin=st.sampled_from(("rs", "xor")),
-       seed=st.integers(0, 1 << 32), loss=st.floats(0, 0.5), shuffled=st.sampled_from((0, 1, 5, 100)))  # fmt: skip
+       seed=st.integers(0, 1 << 32), loss=st.floats(0, 0.5), shuffled=st.sampled_from((0, 1, 5, 100)),
+       records=st.booleans())  # fmt: skip
 def test_whatever_the_path_does_nothing_arrives_twice_or_wrong(
-    net, sent, gro, mode, pair, plugin, seed, loss, shuffled
+    net, sent, gro, mode, pair, plugin, seed, loss, shuffled, records
 ):
     left, right = net.pair(fec=fec(*pair, mode=mode, plugin=plugin))
+    if records:
+        net.use_records(left)
     right.port.gro = gro
     chance = random.Random(seed)
     datagrams = []

@@ -9,10 +9,12 @@ import pytest
 
 from ltunnel.constants import HEADROOM
 from ltunnel.data.fec.codes import Codes
+from ltunnel.data.fec.record_parity import TRAILER, Plan, RecordParity, Shape, parity_of
 from ltunnel.data.fec.settings import FecMode, FecSettings
 from ltunnel.data.grid import Arena, ReceiveGrid
 from ltunnel.data.records import PartGrid, RecordSealer
 from ltunnel.session import Epoch
+from ltunnel.session.fec import FecStats
 from ltunnel.testing import packets
 from ltunnel.wire.types import FrameType
 from ltunnel_crypto_aesgcm import AesGcm
@@ -107,6 +109,24 @@ def test_record(net):
     assert [datagram.hex(" ") for datagram in datagrams] == [
         example("record-first").hex(" "), example("record-last").hex(" ")
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("code", [ReedSolomon(2, 1), XorParity(2, 1)])
+def test_record_parity(code):
+    parts = [example("record-first")[12:], example("record-last")[12:]]
+    ciphertext = Arena(1000)
+    ciphertext.view[:77] = b"".join(parts)
+    (row,) = parity_of(ciphertext, 77, 40, Plan(parts=2, groups=1, slices=1), code, 5)
+    assert row.tobytes().hex(" ") == example("record-parity").hex(" ")
+    *numbers, kind = TRAILER.unpack(example("record-parity")[40:])
+    counter, count, last, groups, group, index, k, m = numbers
+    assert (counter, kind) == (5, FrameType.RECORD_PARITY)
+    parity = RecordParity(Shape(count, 40, last, groups, k, m), code, FecStats())
+    assert parity.keep(group, index, example("record-parity")[:40])
+    for lost in range(2):
+        ciphertext.data[40 * lost : 40 * lost + len(parts[lost])] = bytes(len(parts[lost]))
+        assert parity.restore(ciphertext, 0b11 & ~(1 << lost), 37) == {lost: parts[lost]}
+        ciphertext.view[:77] = b"".join(parts)
 
 
 def test_super(net, monkeypatch):

@@ -55,6 +55,7 @@ DATA_PATH = {
     "shard-first",
     "shard-second",
     "shard-parity",
+    "record-parity",
 }  # held against the data path, in its tests
 BLOCKS = re.compile(r"^```golden (\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 

@@ -76,6 +76,8 @@ class Inbound:
         self.records = records or RecordOpener(control.sessions, delivery, stats, self._accept)
         if relays is not None:
             self.records.relays = relays
+        if shards is not None:
+            shards.records = self.records
         self._grids = GridCache(lambda start, stride, size: ReceiveGrid(self.rx, start, stride, size), limit=32)
 
     def drain(self, index: int, port: Port, now: float) -> bool:

@@ -22,7 +22,9 @@ from ltunnel.constants import (
     HEADROOM,
     MAX_DATAGRAM,
     MAX_ROWS,
+    TAG,
 )
+from ltunnel.data.fec.line import Line
 from ltunnel.data.fec.sender import ShardSender
 from ltunnel.data.grid import Arena, GridCache, Nonces, RowGrid
 from ltunnel.data.inet import SYN, TCP, clamp_mss
@@ -228,12 +230,16 @@ class Outbound:
         start, end = spans[0][0], spans[-1][1]
         stats.tx_packets += len(spans)
         stats.tx_bytes += end - start - BUNDLE_ENTRY * len(spans)
-        if self._shards is not None:
-            without = self._shards.packets(self._shards.line(peer, epoch, now), arena, spans, now)
+        shards, coded = self._shards, False
+        if shards is not None:
+            line = shards.line(peer, epoch, now)
+            coded = line.code is not None and not shards.picks
+            if coded and self._send_whole(arena, start, end, bundles, epoch, peer, now, line):
+                return
+            without = shards.packets(line, arena, spans, now)
             if len(without) < len(spans):
                 bundles = bundled(without, peer.mtu + BUNDLE_ENTRY)
-        whole = len(bundles) > 1 and bundles[-1][1] - bundles[0][0] == end - start  # neighbours all, from first to last
-        if whole and peer.quality.clean(now) and self._send_record(arena, start, end, epoch, peer, now):
+        if not coded and self._send_whole(arena, start, end, bundles, epoch, peer, now):
             return
         at = 0
         while at < len(bundles):
@@ -304,10 +310,10 @@ class Outbound:
         stats.tx_bytes += stop - payload + count * header_length
         shards = self._shards
         line = shards.line(peer, epoch, now) if shards is not None else None
-        if (line is None or line.code is None) and peer.quality.clean(now):
+        if peer.quality.clean(now):
             data[stop] = FrameType.SUPER
             _SEG.pack_into(data, at + 4, seg)
-            if self._send_record(arena, at, stop + 1, epoch, peer, now):
+            if self._send_record(arena, at, stop + 1, epoch, peer, now, line):
                 return
         tail = data[at + VNET_SIZE : payload]
         tail += _TRAILER.pack(gso, header_length, csum_start, count, seg)
@@ -355,14 +361,31 @@ class Outbound:
 
     # ---------------------------------------------------------------- records
 
-    def _send_record(self, arena: Arena, start: int, end: int, epoch: Epoch, peer: Peer, now: float) -> bool:
-        """Seal the frame at ``start:end`` as one record and send its parts. False when it needs too many of them."""
+    def _send_whole(
+        self, arena: Arena, start: int, end: int, bundles: list[tuple[int, int]], epoch: Epoch, peer: Peer, now: float,
+        line: Line | None = None,
+    ) -> bool:  # fmt: skip
+        """Send bundles as one record, if they are neighbours all from `start` to `end` and the path is clean."""
+        neighbours = len(bundles) > 1 and bundles[-1][1] - bundles[0][0] == end - start
+        return neighbours and peer.quality.clean(now) and self._send_record(arena, start, end, epoch, peer, now, line)
+
+    def _send_record(
+        self, arena: Arena, start: int, end: int, epoch: Epoch, peer: Peer, now: float, line: Line | None = None
+    ) -> bool:
+        """Seal the frame at ``start:end`` as one record and send its parts. False when it had better go otherwise."""
         assert peer.path is not None  # noqa: S101  # usable_epoch has looked
-        prefix = self._transports[peer.path.transport].prefix
-        sealed = self._records.seal_for(peer, epoch, arena.view[start:end], prefix)
+        shards, size, plan, length = self._shards, 0, None, end - start + TAG
+        if shards is not None and line is not None and line.code is not None:
+            size, plan = shards.plan(line, length)
+            if plan is None:
+                return False
+        prefix, counter = self._transports[peer.path.transport].prefix, epoch.counter
+        sealed = self._records.seal_for(peer, epoch, arena.view[start:end], prefix, size)
         if sealed is None:
             return False
         self._send(peer, *sealed, now)
+        if shards is not None and line is not None and plan is not None:
+            shards.record(line, self._records.ciphertext, length, size, plan, counter)
         return True
 
     # ---------------------------------------------------------------- common

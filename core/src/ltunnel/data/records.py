@@ -5,7 +5,7 @@
 
 A record takes as many counters as it has parts, so that what a key may seal (REJECT_AFTER_PACKETS) is counted in
 datagrams all the same. Sealing 60 KB at once costs half of sealing 43 rows, but a record that lacks one part is lost
-whole; `ltunnel.session.quality` says when that is worth it.
+whole, unless its parity came (`ltunnel.data.fec.record_parity`); `ltunnel.session.quality` says when it is worth it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from ltunnel.constants import (
     REJECT_AFTER_PACKETS,
     TAG,
 )
+from ltunnel.data.fec.record_parity import RecordParity
 from ltunnel.data.grid import Arena, Bytes2D, GridCache, Nonces
 from ltunnel.plugin import Buffer
 from ltunnel.session import Epoch, Peer
@@ -60,21 +61,22 @@ def part_size(length: int, largest: int) -> int:
 class RecordSealer:
     """Seals a plaintext whole and lays its parts out in the out arena."""
 
-    __slots__ = ("_ciphertext", "_grids", "_nonces", "_out")
+    __slots__ = ("_grids", "_nonces", "_out", "ciphertext")
 
     def __init__(self, out: Arena) -> None:
         self._out = out
         self._grids = GridCache(lambda *geometry: PartGrid(out, *geometry), limit=16)
-        self._ciphertext = Arena(LONGEST + TAG)
+        self.ciphertext = Arena(2 * LONGEST)
+        """What was sealed last, and room for as much behind it."""
         self._nonces = Nonces()
 
-    def seal_for(self, peer: Peer, epoch: Epoch, plain: Buffer, prefix: int) -> tuple[int, int] | None:
-        """Seal `plain` in parts that the path to a peer carries: (end of the last slot, size of a slot).
+    def seal_for(self, peer: Peer, epoch: Epoch, plain: Buffer, prefix: int, size: int = 0) -> tuple[int, int] | None:
+        """Seal `plain` in parts of `size`, or that the path to a peer carries: (end of the last slot, size of a slot).
 
         None when it needs too many of them.
         """
         length = len(plain) + TAG
-        size = part_size(length, peer.mtu + BUNDLE_ENTRY + DATA_OVERHEAD - DATA_HEADER)
+        size = size or part_size(length, peer.mtu + BUNDLE_ENTRY + DATA_OVERHEAD - DATA_HEADER)
         grid = self._grids.get(size, prefix)
         if length > grid.limit * size or epoch.counter + grid.limit > REJECT_AFTER_PACKETS:
             return None
@@ -88,7 +90,7 @@ class RecordSealer:
         parts = full + (rest > 0)
         nonces = self._nonces
         nonces.fill_parts(parts, epoch.send_word + _AS_RECORD, parts << 24 | size, epoch.take(parts))
-        ciphertext = self._ciphertext
+        ciphertext = self.ciphertext
         epoch.sealer.seal(nonces.views[:1], (plain,), (ciphertext.view[:length],))
         grid.headers[:full] = nonces.array[:full]
         grid.bodies[:full, :size] = ciphertext.array[: full * size].reshape(full, size)
@@ -105,11 +107,13 @@ class RecordSealer:
 class Record:
     """The ciphertext of one record as its parts come in."""
 
-    __slots__ = ("_have", "_last", "arena", "first", "parts", "size", "word")
+    __slots__ = ("_have", "_last", "arena", "born", "first", "parity", "parts", "size", "word")
 
-    def __init__(self, arena: Arena, word: int, parts: int, size: int, first: int) -> None:
+    def __init__(self, arena: Arena, word: int, parts: int, size: int, first: int, born: float) -> None:
         self.arena = arena
         self.word, self.parts, self.size, self.first = word, parts, size, first
+        self.born = born
+        self.parity: RecordParity | None = None
         self._have = 0  # bit i: part i is here
         self._last = 0  # size of the last part
 
@@ -117,6 +121,11 @@ class Record:
     def complete(self) -> bool:
         """Whether nothing is missing."""
         return self._have == (1 << self.parts) - 1
+
+    @property
+    def missing(self) -> int:
+        """How many parts are missing."""
+        return self.parts - self._have.bit_count()
 
     @property
     def length(self) -> int:
@@ -151,6 +160,13 @@ class Record:
             if part == self.parts - 1:
                 self._last = len(body)
 
+    def restore(self) -> list[int]:
+        """Make the parts that are missing out of the parity, if all can be made; return which."""
+        found = self.parity.restore(self.arena, self._have, self._last) if self.parity is not None else None
+        for part, body in (found or {}).items():
+            self.put(part, memoryview(body))
+        return sorted(found or ())
+
 
 class Assembly:
     """Records that lack parts, at most `LIMIT`: the oldest gives way, as lost ones never complete."""
@@ -163,7 +179,7 @@ class Assembly:
         self._records: dict[tuple[int, int, int, int], Record] = {}
         self._free: list[Arena] = []
 
-    def get(self, word: int, parts: int, size: int, first: int) -> Record:
+    def get(self, word: int, parts: int, size: int, first: int, now: float) -> Record:
         """Return the record that a part with these header fields belongs to, perhaps a new one."""
         key = (word, first, parts, size)
         record = self._records.get(key)
@@ -171,10 +187,16 @@ class Assembly:
             if len(self._records) >= self.LIMIT:
                 self.forget(next(iter(self._records.values())))
             arena = self._free.pop() if self._free else Arena(LONGEST + TAG)
-            record = self._records[key] = Record(arena, word, parts, size, first)
+            record = self._records[key] = Record(arena, word, parts, size, first, now)
         return record
 
+    def coded(self) -> list[Record]:
+        """Return records of which parity has come, the oldest first."""
+        return [record for record in self._records.values() if record.parity is not None]
+
     def forget(self, record: Record) -> None:
-        """Drop a record."""
+        """Drop a record. What it lacks is lost, as far as it is known that it was coded."""
         del self._records[record.word, record.first, record.parts, record.size]
+        if record.parity is not None:
+            record.parity.stats.lost += record.missing
         self._free.append(record.arena)

@@ -30,6 +30,7 @@ class FrameType(IntEnum):
     FEC_PARITY = 0x04  # parity of a group
     RELAY = 0x05  # a whole datagram between two nodes, see `ltunnel.wire.relay`
     SUPER = 0x06  # one whole super-packet, in a record
+    RECORD_PARITY = 0x07  # parity of a record, see `ltunnel.data.fec.record_parity`
     PING = 0x10
     PONG = 0x11
     PUNCH = 0x12  # a step towards a direct path

@@ -9,6 +9,13 @@ from ltunnel.data.fec.layout import DATA_TRAILER
 from ltunnel.data.grid import Arena, Bytes2D
 from ltunnel.wire.types import FrameType
 
+SLACK = 0.15
+"""Share of parity more than asked for that is sent to have all rows of a super-packet in groups of their own."""
+BULK = 30
+"""Rows of a super-packet that TCP makes only where it is so fast that work counts more than bytes."""
+
+_MOST_PARITY = 255  # parity shards of one block
+
 
 class Slots:
     """Where datagrams with plaintexts of one length go in the out arena, from HEADROOM on."""
@@ -50,3 +57,16 @@ class ShardGrid:
         rows[:, frame] = frame >> 8
         rows[:, frame + 1] = frame & 0xFF
         self.indices[at:stop] = np.arange(at, stop)
+
+
+def deal(rows: int, k: int, m: int) -> tuple[int, int]:
+    """Return how many of the rows of a super-packet go to groups of their own, and to how many.
+
+    All of them, if they are `BULK` and that makes no more than `SLACK` more parity than full groups have; else those of
+    full groups.
+    """
+    groups = -(-rows // k)
+    if rows >= BULK and groups * k <= (1 + SLACK) * rows and groups * m <= _MOST_PARITY:
+        return rows, groups
+    groups = min(rows // k, max(1, _MOST_PARITY // m))
+    return groups * k, groups

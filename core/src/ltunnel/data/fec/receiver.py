@@ -31,15 +31,17 @@ from ltunnel.data.fec.layout import (
     trailers_of,
     whole_groups,
 )
+from ltunnel.data.fec.record_parity import RECORD_PARITY
 from ltunnel.data.grid import Arena, Bytes2D
 from ltunnel.data.openings import open_alike
+from ltunnel.data.record_opener import RecordOpener
 from ltunnel.data.segments import Trailer, read_trailer
 from ltunnel.plugin import Buffer
 from ltunnel.session import Drop, Epoch, Peer
 from ltunnel.wire.types import FrameType
 
 CAPACITY = 140_000
-SHARDS = (FEC_DATA, FEC_PARITY)
+SHARDS = (FEC_DATA, FEC_PARITY, RECORD_PARITY)
 
 _PLACES = np.arange(256, dtype=np.uint8)
 _TRAILER = Struct(">IBBBB")
@@ -53,6 +55,8 @@ class ShardReceiver:
 
     def __init__(self, codes: Codes, delivery: Delivery, sessions: Mapping[int, Epoch]) -> None:
         self.arena = Arena(CAPACITY)
+        self.records: RecordOpener | None = None
+        """Where the records are that parity may be of."""
         self._codes = codes
         self._delivery = delivery
         self._sessions = sessions
@@ -72,6 +76,9 @@ class ShardReceiver:
             if self._sessions.get(epoch.local_index) is not epoch:
                 del self._groups[epoch]
         times = [groups.next_timeout() for groups in self._groups.values()]
+        if self.records is not None:
+            self.records.expire(now)
+            times.append(self.records.next_timeout())
         self._due = min((time for time in times if time is not None), default=None)
 
     def open(self, batch: Batch, at: int, end: int, epoch: Epoch, first: Buffer) -> tuple[int, int]:
@@ -102,11 +109,13 @@ class ShardReceiver:
                     stop += 1
             if kind == FEC_DATA:
                 self._data(epoch.peer, groups, at, stop, length, rest if stop == count else 0, now)
-            else:
+            elif kind == FEC_PARITY:
                 self._parity(epoch.peer, groups, at, stop, length, now)
+            else:
+                self._of_records(epoch, rows[at:stop], now)
             at = stop
         if rest and (kinds[-1:] != _DATA_KIND or not self._is_data(end + rest)):
-            self._odd(epoch.peer, groups, end, rest, now)
+            self._odd(epoch, groups, end, rest, now)
 
     def take_one(self, epoch: Epoch, length: int, now: float) -> None:
         """Take one plaintext of `length` bytes at 0 of the delivery's arena: the short way for what came alone."""
@@ -116,6 +125,8 @@ class ShardReceiver:
             peer.stats.drop(Drop.MALFORMED)
         elif shard[-1] == FEC_PARITY:
             self._take_parity(peer, groups, shard, now)
+        elif shard[-1] == RECORD_PARITY:
+            self._of_records(epoch, self._delivery.arena.array[:length].reshape(1, length), now)
         else:
             peer.fec.data_received += 1
             if self._take_data(peer, groups, shard, now):
@@ -147,6 +158,11 @@ class ShardReceiver:
             else:
                 fec.parity_received += 1
                 fec.wasted += 1
+
+    def _of_records(self, epoch: Epoch, rows: Bytes2D, now: float) -> None:
+        """Take parity of records, an array of it."""
+        if self.records is not None:
+            self.records.take_parity(epoch, rows, self._codes, now)
 
     def _take_parity(self, peer: Peer, groups: Groups, shard: memoryview, now: float) -> None:
         peer.fec.parity_received += 1
@@ -184,14 +200,17 @@ class ShardReceiver:
 
     # ---------------------------------------------------------------- data
 
-    def _odd(self, peer: Peer, groups: Groups, start: int, length: int, now: float) -> None:
+    def _odd(self, epoch: Epoch, groups: Groups, start: int, length: int, now: float) -> None:
         """Take a shard that stands alone: move it to the front."""
         view = self.arena.view
         view[:length] = bytes(view[start : start + length])
-        if self._is_data(length):
-            self._data(peer, groups, 0, 1, length, 0, now)
+        kind = view[length - 1]
+        if kind == FEC_DATA:
+            self._data(epoch.peer, groups, 0, 1, length, 0, now)
+        elif kind == FEC_PARITY:
+            self._parity(epoch.peer, groups, 0, 1, length, now)
         else:
-            self._parity(peer, groups, 0, 1, length, now)
+            self._of_records(epoch, self.arena.array[:length].reshape(1, length), now)
 
     def _is_data(self, end: int) -> bool:
         return self.arena.data[end - 1] == FEC_DATA

@@ -15,14 +15,16 @@ import numpy as np
 from ltunnel.constants import BUNDLE_ENTRY, MAX_ROWS, ROW_TRAILER
 from ltunnel.data.fec.codes import Codes
 from ltunnel.data.fec.emitter import Emitter, Send
-from ltunnel.data.fec.grids import ShardGrid
+from ltunnel.data.fec.grids import ShardGrid, deal
 from ltunnel.data.fec.layout import DATA_TRAILER, NUMBERS, data_trailers, following, mark, parity_trailers
 from ltunnel.data.fec.line import MOST_CREDIT, Line
 from ltunnel.data.fec.open_group import OpenGroup
+from ltunnel.data.fec.record_parity import Plan, largest_part, parity_of, plan
 from ltunnel.data.fec.residual import enough
 from ltunnel.data.fec.settings import FecMode, FecSettings
 from ltunnel.data.fec.steering import EXEMPT, NOTHING, Steering
 from ltunnel.data.grid import Arena, Bytes2D, GridCache, Nonces
+from ltunnel.data.records import part_size
 from ltunnel.data.staging import bundled
 from ltunnel.data.virtio import VNET_SIZE
 from ltunnel.plugin import Buffer, FecCode, Transport
@@ -38,13 +40,6 @@ COPIES = 2
 """Copies of a small packet of a slow flow, besides itself."""
 APART = 0.001
 """Seconds after which the copies follow: what handles the packet is not held up, and a bad moment may have passed."""
-
-SLACK = 0.15
-"""Share of parity more than asked for that is sent to have all rows of a super-packet in groups of their own."""
-BULK = 30
-"""Rows of a super-packet that TCP makes only where it is so fast that work counts more than bytes."""
-
-_MOST_PARITY = 255  # parity shards of one block
 
 
 class ShardSender:
@@ -68,6 +63,11 @@ class ShardSender:
     def flush(self, now: float) -> None:
         """Send parity that has come up; to be called at the end of each turn."""
         self._emitter.flush(now)
+
+    @property
+    def picks(self) -> bool:
+        """Whether packets of some flows go otherwise than the rest."""
+        return self.settings.mode is FecMode.LATENCY
 
     # ---------------------------------------------------------------- what is to be done for a peer
 
@@ -167,7 +167,7 @@ class ShardSender:
         grid.tail[:full] = np.frombuffer(tail, np.uint8)
         if first:
             grid.indices[:full] += first
-        block, groups = _groups(full, line.code.k, line.code.m)
+        block, groups = deal(full, line.code.k, line.code.m)
         base = line.next if line.next + groups <= NUMBERS else 0
         if block:
             line.next = following(base, groups)
@@ -206,6 +206,23 @@ class ShardSender:
         if stop > count:
             grid.restore(count, stop)
         self._emitter.hold(parity, line.epoch)
+
+    # ---------------------------------------------------------------- records
+
+    def plan(self, line: Line, length: int) -> tuple[int, Plan | None]:
+        """Say in parts of what size a record with `length` bytes of ciphertext goes, and how they are coded.
+
+        No plan where its frames had better go as shards.
+        """
+        assert line.code is not None  # noqa: S101  # the caller has looked
+        size = part_size(length, largest_part(line.peer.mtu))
+        return size, plan(length, size, line.code, self.codes)
+
+    def record(self, line: Line, ciphertext: Arena, length: int, size: int, plan: Plan, counter: int) -> None:
+        """Make the parity of a record that has been sent in parts of `size`, the first with `counter`."""
+        assert line.code is not None  # noqa: S101  # there is a plan
+        line.peer.fec.data_sent += plan.parts
+        self._emitter.hold(parity_of(ciphertext, length, size, plan, line.code, counter), line.epoch)
 
     # ---------------------------------------------------------------- bundles
 
@@ -354,16 +371,3 @@ class ShardSender:
         count = min(wanted, int(line.credit))
         line.credit -= count
         return count
-
-
-def _groups(rows: int, k: int, m: int) -> tuple[int, int]:
-    """Return how many of the rows of a super-packet go to groups of their own, and to how many.
-
-    All of them, if they are `BULK` and that makes no more than `SLACK` more parity than full groups have; else those of
-    full groups.
-    """
-    groups = -(-rows // k)
-    if rows >= BULK and groups * k <= (1 + SLACK) * rows and groups * m <= _MOST_PARITY:
-        return rows, groups
-    groups = min(rows // k, max(1, _MOST_PARITY // m))
-    return groups * k, groups
