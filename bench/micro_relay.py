@@ -1,9 +1,9 @@
 """µs that relaying costs, without system calls: what two nodes and the hub between them do for the same packets.
 
-    .venv/bin/python -m bench.micro_relay
+    .venv/bin/python -m bench.micro_relay [--mesh]
 
-As `bench.micro`: three ends in one process, over ports that only remember. ``hub`` is what the hub takes to open, to
-look at and to seal again.
+As `bench.micro`: three ends in one process, over ports that only remember. ``between`` is what the hub, or with
+``--mesh`` a node in its place, takes to open, to look at and to seal again.
 """
 
 from __future__ import annotations
@@ -22,22 +22,25 @@ from ltunnel.data.outbound import Outbound
 from ltunnel.data.refuse import Refusals
 from ltunnel.data.relay import RelayReceiver, RelayTransport
 from ltunnel.data.relay_hub import HubRouter, RelayForwarder
+from ltunnel.data.relay_node import MeshRelays, MeshRouter
 from ltunnel.data.reports import Reporter
 from ltunnel.plugin import Transport
-from ltunnel.session import Epoch, Fib, Path, Peer, Stats
+from ltunnel.session import Epoch, Fib, Hops, Path, Peer, Stats
 from ltunnel.wire.relay import node_name
 from ltunnel_crypto_aesgcm import AesGcm
 from ltunnel_transport_udp import UdpTransport
 
-RELAY = 1
-"""Index of the relay among a node's transports."""
+RELAY, MESH = 1, 2
+"""Indexes of the relay and the mesh among a node's transports."""
+BETWEEN = 3
 
 
 class Machine:
-    """A hub (number 3) or a node: TUN, port, both directions."""
+    """A hub (number 3, unless there is a mesh) or a node: TUN, port, both directions."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, *, mesh: bool) -> None:
         self.number = number
+        self.mesh = mesh
         self.key = bytes((number,)) * 32
         self.tun, self.port = MemoryTun(), MemoryPort()
         self.transports: list[Transport] = [UdpTransport(self.port)]
@@ -45,7 +48,7 @@ class Machine:
         self.hub: Peer | None = None
         local = Local((ip_interface(f"10.0.0.{number}/24"),))
         refusals = Refusals(local, stats)
-        is_hub = number == 3
+        is_hub = number == BETWEEN and not mesh
         self.outbound = Outbound(self.tun, self.fib, self.transports, local, refusals, stats, MTU)
         delivery = Delivery(self.tun, self.outbound, local, refusals, stats, hub=is_hub)
         parts = self.transports, self.control, delivery, Reporter(self.control.sessions), stats, None, None
@@ -54,14 +57,25 @@ class Machine:
         else:
             name, inner = node_name(self.key), Inbound(*parts)
             self.transports.append(RelayTransport(name, lambda _: self.hub, self.transports))
-            self.inbound = Inbound(*parts, RelayReceiver(name, RELAY, inner), inner.records)
+            receiver = RelayReceiver(name, RELAY, inner, MESH)
+            self.hops = Hops(ttl=3)
+            router = MeshRouter(name, self.hops, self.fib.names, {RELAY, MESH})
+            self.transports.append(RelayTransport(name, router.link, self.transports, 3))
+            through = MeshRelays(name, self.hops, receiver, RelayForwarder(router, self.transports))
+            self.inbound = Inbound(*parts, through if mesh else receiver, inner.records)
 
     def meet(self, other: Machine, *, relayed: bool = False) -> None:
         """Make the other a peer, directly or through the relay."""
-        peer = Peer(other.key, is_hub=other.number == 3)
+        peer = Peer(other.key, is_hub=other.number == BETWEEN and not self.mesh)
         peer.hosts = frozenset((IPv4Address(f"10.0.0.{other.number}").packed,))
         peer.mtu = MTU - RELAY_TRAILER - DATA_OVERHEAD if relayed else MTU
-        peer.path = Path(RELAY, node_name(other.key)) if relayed else Path(0, ("192.0.2.1", 1))
+        name = node_name(other.key)
+        peer.path = Path(RELAY, name) if relayed else Path(0, ("192.0.2.1", 1))
+        if self.mesh:
+            via = next(iter(self.hops.links), b"")
+            peer.path = Path(MESH, via + name) if relayed else peer.path
+            if not relayed:
+                self.hops.links[name] = self.hops.next[name] = peer
         self.hub = peer if peer.is_hub else self.hub
         epoch = peer.epoch = Epoch(
             peer, local_index=16 * other.number + self.number, remote_index=16 * self.number + other.number,
@@ -91,16 +105,16 @@ class OneBatch(MemoryPort):
         self.sent = [batch]
 
 
-def measure(name: str, packets: Sequence[bytes], rounds: int, *, records: bool = False) -> None:
+def measure(name: str, packets: Sequence[bytes], rounds: int, *, records: bool, mesh: bool) -> None:
     """Send packets from one node to the other; print what it took at each of the three."""
-    one, other, hub = Machine(1), Machine(2), Machine(3)
+    one, other, between = (Machine(number, mesh=mesh) for number in (1, 2, BETWEEN))
     for node in (one, other):
-        node.meet(hub)
-        hub.meet(node)
+        node.meet(between)
+        between.meet(node)
     one.meet(other, relayed=True)
     other.meet(one, relayed=True)
     if records:
-        for machine in (one, hub):
+        for machine in (one, between):
             for peer in machine.fib.names.values():
                 peer.quality.report(1, 1000, 1000, 0.0)
     one.tun.packets = packets
@@ -110,19 +124,20 @@ def measure(name: str, packets: Sequence[bytes], rounds: int, *, records: bool =
         while one.outbound.pump(0.0):
             pass
         out = time.perf_counter() - begin
-        passed = hub.take(one)
-        times.append((out, passed, other.take(hub)))
+        passed = between.take(one)
+        times.append((out, passed, other.take(between)))
     assert other.tun.written >= rounds * sum(len(packet) - 80 for packet in packets), "not all arrived"  # noqa: S101
     out, passed, taken = (min(column) * 1e6 for column in zip(*times, strict=True))
     name += ", record" if records else ""
-    print(f"{name:34} out {out:7.1f} µs   hub {passed:7.1f} µs   in {taken:7.1f} µs")
+    print(f"{name:34} out {out:7.1f} µs   between {passed:7.1f} µs   in {taken:7.1f} µs")
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--rounds", type=int, default=1000)
-    rounds: int = parser.parse_args().rounds
+    parser.add_argument("--mesh", action="store_true", help="a node relays, not the hub")
+    args = parser.parse_args()
     loads = {
         "super-packet of 59,312 B": [tcp_super(59_312)],
         "one ping": [udp_packet(64)],
@@ -131,7 +146,7 @@ def main() -> None:
     }
     for name, packets in loads.items():
         for records in (False, True):
-            measure(name, packets, rounds, records=records)
+            measure(name, packets, args.rounds, records=records, mesh=args.mesh)
 
 
 if __name__ == "__main__":
