@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from ltunnel.plugin import Candidate, CandidateKind, Carrier
@@ -64,6 +66,17 @@ def gate_of(meeting: Meeting) -> Gate:
     return gate
 
 
+def host_of(path: dict[str, Any]) -> str:
+    """Return the far host of a direct path."""
+    return str(path["endpoint"]).rpartition(":")[0].strip("[]")
+
+
+def direct_hosts(meeting: Meeting) -> set[str]:
+    """Return the hosts by which one node reaches the other directly."""
+    (entry,) = [peer for peer in meeting.a.status()["peers"] if peer["name"] == "b"]
+    return {host_of(path) for path in entry["paths"] if path["class"] == "public"}
+
+
 # -------------------------------------------------------------------- what it is for
 
 
@@ -116,15 +129,14 @@ def test_both_versions_are_kept_and_one_takes_the_place_of_the_other():
     meeting.begin()
     assert meeting.talk(SOON, until=meeting.direct)
     meeting.talk(2)
-    (entry,) = [peer for peer in meeting.a.status()["peers"] if peer["name"] == "b"]
-    hosts = {path["endpoint"].rpartition(":")[0] for path in entry["paths"] if path["class"] == "public"}
-    assert hosts == {f"[{B6}]", "192.0.2.2"}
-    used = meeting.path(meeting.a)["endpoint"].rpartition(":")[0]
-    one, other = (A6, B6) if used.startswith("[") else ("192.0.2.1", "192.0.2.2")
+    hosts = direct_hosts(meeting)
+    assert hosts == {B6, "192.0.2.2"}
+    used = host_of(meeting.path(meeting.a))
+    one, other = (A6, B6) if used == B6 else ("192.0.2.1", "192.0.2.2")
     gate_of(meeting).shut |= {(one, other), (other, one)}
     meeting.talk(8)
     assert meeting.direct()
-    assert meeting.path(meeting.a)["endpoint"].rpartition(":")[0] == (hosts - {used}).pop()
+    assert {host_of(meeting.path(meeting.a))} == hosts - {used}
 
 
 # -------------------------------------------------------------------- what changes
@@ -140,6 +152,18 @@ def test_ipv6_that_comes_later_is_found_and_used():
     link.parent.add_route(B6, link)
     assert meeting.talk(60, until=meeting.direct)
     assert seen(meeting.b, 6)["seen"]["udp"].startswith(f"[{B6}]:")
+
+
+def test_beside_a_path_over_ipv4_ipv6_is_found_when_it_comes():
+    meeting = meet("beside", hard=(False, False))
+    gate_of(meeting).shut |= {(A6, B6), (B6, A6)}
+    meeting.begin()
+    assert meeting.talk(SOON, until=meeting.direct)
+    meeting.talk(20)
+    assert meeting.path(meeting.a)["endpoint"].startswith("192.0.2.")
+    gate_of(meeting).shut.clear()
+
+    assert meeting.talk(130, until=lambda: direct_hosts(meeting) == {B6, "192.0.2.2"})
 
 
 def test_another_prefix_is_proved_anew():
