@@ -179,6 +179,22 @@ def test_another_prefix_is_proved_anew():
     assert seen(meeting.a, 6)["seen"]["udp"].startswith(f"[{new}]:")
 
 
+def test_the_session_with_the_hub_moves_to_the_other_version():
+    """What was the other version leads to the hub then, and the other way round; neighbours are still found."""
+    meeting = meet("moves", hard=(False, False), listens=6)
+    meeting.world.start()
+    assert meeting.world.run(10, until=meeting.world.all_up)
+    meeting.world.run(3)
+    assert [seen(meeting.a, version)["used"] for version in (4, 6)] == [True, False]
+    meeting.a.node.set_hub((HUB6, 9000), meeting.world.now)
+    meeting.world.run(15)
+    assert [seen(meeting.a, version)["used"] for version in (4, 6)] == [False, True]
+    assert all(seen(meeting.a, version)["seen"] for version in (4, 6))
+    assert meeting.talk(SOON, until=meeting.direct)
+    meeting.talk(2)
+    assert direct_hosts(meeting) == {B6, "192.0.2.2"}
+
+
 def test_a_hub_that_gets_another_prefix_is_asked_there():
     """It says so when keys are made anew."""
     meeting = meet("hub renumbered")
