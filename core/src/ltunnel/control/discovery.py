@@ -340,7 +340,7 @@ class Discovery:
         if query.to_self:
             address = places.seen.get((query.carrier, version))
         else:
-            address = places.main if version == places.version else places.next(query.carrier, version)
+            address = places.main if version == places.version else places.next(query.carrier, version, now)
             if address is not None and query.to_other:
                 other = self._other.get(version, 0)
                 address = (address[0], other) if other else None
