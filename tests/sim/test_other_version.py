@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from ltunnel.plugin import Candidate, CandidateKind, Carrier
-from ltunnel.testing import Firewall, Gate, Packet, PortChoice, Router, SimNode, World
+from ltunnel.testing import Firewall, Gate, Network, Packet, PortChoice, Router, SimNode, World
 from ltunnel.testing.datagrams import UDP
 from ltunnel.wire.observe import Observe
 from ltunnel.wire.places import HubPlace
@@ -193,6 +194,31 @@ def test_the_session_with_the_hub_moves_to_the_other_version():
     assert meeting.talk(SOON, until=meeting.direct)
     meeting.talk(2)
     assert direct_hosts(meeting) == {B6, "192.0.2.2"}
+
+
+@pytest.mark.parametrize("slower", [0.0, 0.03])
+def test_a_hub_that_was_restarted_has_all_prove_themselves_anew(slower: float):
+    """In the first round already: what goes over IPv6 may take longer than what asks for the round."""
+    for run in range(5):
+        meeting = meet(f"restarted {run}")
+        link = meeting.hub.link
+        send = link.send
+
+        def delayed(
+            device: object, packet: Packet, send: Callable[..., None] = send, network: Network = meeting.world.network
+        ) -> None:
+            late = slower if ":" in packet.destination[0] else 0.0
+            network.at(network.clock.now + late, lambda: send(device, packet))
+
+        link.send = delayed  # type: ignore[method-assign]
+        meeting.world.start()
+        assert meeting.world.run(10, until=meeting.world.all_up)
+        meeting.world.run(5)
+        meeting.hub.restart()
+        meeting.world.run(60)
+        assert meeting.world.all_up()
+        meeting.began = meeting.world.now
+        assert meeting.talk(SOON, until=meeting.direct)
 
 
 def test_a_hub_that_gets_another_prefix_is_asked_there():

@@ -191,7 +191,8 @@ class Discovery:
             self._answer(asked.query, asked.address, now)
 
     def told(self, places: Sequence[HubPlace], now: float) -> None:
-        """Take what the hub says of its own addresses."""
+        """Take what the hub says of its own addresses, in WELCOME; one that was lost before may know nothing more."""
+        self._there = self._there and not self._hub.dead
         self._places.tell(places)
         self._look(now)
 

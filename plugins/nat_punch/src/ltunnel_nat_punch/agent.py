@@ -93,6 +93,9 @@ class Agent:
         if self._known.ask_besides(signal.askable) or changed or not self._online or self._known.udp.address is None:
             self._online = True
             self._survey(now)
+        else:  # the hub may be another one, to which nothing is proved
+            for other in self._known.others.values():
+                other.again(now)
 
     def _survey(self, now: float, *, lacking: bool = False) -> None:
         self._survey_again = now + SURVEY_AGAIN
