@@ -121,7 +121,11 @@ def test_the_status_says_what_the_runtime_knows(hub_host, node_host):
     assert transports[:2] == ["transport_faketcp", "transport_udp"]
     assert set(transports[2:]) <= {"transport_udp"}, "ports that ask what kind of NAT there is"
     assert all(port["drops"] == {} for port in status["ports"])
-    assert [port["local"] for port in hub.status()["ports"]] == ["0.0.0.0:9000", "0.0.0.0:9000", "0.0.0.0:9001"]
+    assert ports_of(hub) == ["0.0.0.0:9000", "0.0.0.0:9000", "0.0.0.0:9001", "[::]:9000", "[::]:9000"]
+
+
+def ports_of(hub):
+    return [port["local"] for port in hub.status()["ports"]]
 
 
 def test_a_hub_goes_without_a_second_port_that_is_taken(hub_host):
@@ -129,7 +133,25 @@ def test_a_hub_goes_without_a_second_port_that_is_taken(hub_host):
     hub_host.start("holder", [sys.executable, "-c", hold]).wait_for("held")
     hub = start_hub(hub_host)
     hub.program.wait_for("goes without a second UDP port.*9001 is in use")
-    assert [port["local"] for port in hub.status()["ports"]] == ["0.0.0.0:9000", "0.0.0.0:9000"]
+    assert ports_of(hub) == ["0.0.0.0:9000", "0.0.0.0:9000", "[::]:9000", "[::]:9000"]
+
+
+def test_a_hub_goes_without_ports_for_ipv6_that_are_taken(hub_host):
+    hold = (
+        "import socket; s = socket.socket(10, 2); s.setsockopt(41, 26, 1); s.bind(('::', 9000)); "
+        "print('held', flush=True); s.recv(1)"
+    )
+    hub_host.start("holder", [sys.executable, "-c", hold]).wait_for("held")
+    hub = start_hub(hub_host)
+    hub.program.wait_for("cannot be asked over IPv6.*UDP port .*9000 is in use")
+    assert ports_of(hub) == ["0.0.0.0:9000", "0.0.0.0:9000", "0.0.0.0:9001", "[::]:9000"], "fake TCP has its own"
+
+
+@pytest.mark.parametrize("args", [["-client-isolation"], ["-l", "127.0.0.1:9000"]])
+def test_a_hub_that_has_no_use_for_ipv6_does_not_listen_to_it(hub_host, args):
+    hub = Tunnel.hub(hub_host, "10.77.0.1/24", key=KEY, args=args)
+    hub.wait_up()
+    assert all(":9" in place and not place.startswith("[") for place in ports_of(hub))
 
 
 def test_json_logs_are_json(hub_host):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
 from ltunnel.plugin import Candidate, CandidateKind, Carrier
-from ltunnel.testing import Firewall, Gate, Packet, PortChoice, Router, SimNode, World
+from ltunnel.testing import Firewall, Gate, Network, Packet, PortChoice, Router, SimNode, World
 from ltunnel.testing.datagrams import UDP
 from ltunnel.wire.observe import Observe
 from ltunnel.wire.places import HubPlace
@@ -64,6 +67,17 @@ def gate_of(meeting: Meeting) -> Gate:
     return gate
 
 
+def host_of(path: dict[str, Any]) -> str:
+    """Return the far host of a direct path."""
+    return str(path["endpoint"]).rpartition(":")[0].strip("[]")
+
+
+def direct_hosts(meeting: Meeting) -> set[str]:
+    """Return the hosts by which one node reaches the other directly."""
+    (entry,) = [peer for peer in meeting.a.status()["peers"] if peer["name"] == "b"]
+    return {host_of(path) for path in entry["paths"] if path["class"] == "public"}
+
+
 # -------------------------------------------------------------------- what it is for
 
 
@@ -116,15 +130,14 @@ def test_both_versions_are_kept_and_one_takes_the_place_of_the_other():
     meeting.begin()
     assert meeting.talk(SOON, until=meeting.direct)
     meeting.talk(2)
-    (entry,) = [peer for peer in meeting.a.status()["peers"] if peer["name"] == "b"]
-    hosts = {path["endpoint"].rpartition(":")[0] for path in entry["paths"] if path["class"] == "public"}
-    assert hosts == {f"[{B6}]", "192.0.2.2"}
-    used = meeting.path(meeting.a)["endpoint"].rpartition(":")[0]
-    one, other = (A6, B6) if used.startswith("[") else ("192.0.2.1", "192.0.2.2")
+    hosts = direct_hosts(meeting)
+    assert hosts == {B6, "192.0.2.2"}
+    used = host_of(meeting.path(meeting.a))
+    one, other = (A6, B6) if used == B6 else ("192.0.2.1", "192.0.2.2")
     gate_of(meeting).shut |= {(one, other), (other, one)}
     meeting.talk(8)
     assert meeting.direct()
-    assert meeting.path(meeting.a)["endpoint"].rpartition(":")[0] == (hosts - {used}).pop()
+    assert {host_of(meeting.path(meeting.a))} == hosts - {used}
 
 
 # -------------------------------------------------------------------- what changes
@@ -142,6 +155,18 @@ def test_ipv6_that_comes_later_is_found_and_used():
     assert seen(meeting.b, 6)["seen"]["udp"].startswith(f"[{B6}]:")
 
 
+def test_beside_a_path_over_ipv4_ipv6_is_found_when_it_comes():
+    meeting = meet("beside", hard=(False, False))
+    gate_of(meeting).shut |= {(A6, B6), (B6, A6)}
+    meeting.begin()
+    assert meeting.talk(SOON, until=meeting.direct)
+    meeting.talk(20)
+    assert meeting.path(meeting.a)["endpoint"].startswith("192.0.2.")
+    gate_of(meeting).shut.clear()
+
+    assert meeting.talk(130, until=lambda: direct_hosts(meeting) == {B6, "192.0.2.2"})
+
+
 def test_another_prefix_is_proved_anew():
     meeting = meet("renumbered")
     meeting.begin()
@@ -153,6 +178,47 @@ def test_another_prefix_is_proved_anew():
     link.parent.add_route(new, link)
     assert meeting.talk(30, until=lambda: meeting.direct() and f"[{new}]" in meeting.path(meeting.b)["endpoint"])
     assert seen(meeting.a, 6)["seen"]["udp"].startswith(f"[{new}]:")
+
+
+def test_the_session_with_the_hub_moves_to_the_other_version():
+    """What was the other version leads to the hub then, and the other way round; neighbours are still found."""
+    meeting = meet("moves", hard=(False, False), listens=6)
+    meeting.world.start()
+    assert meeting.world.run(10, until=meeting.world.all_up)
+    meeting.world.run(3)
+    assert [seen(meeting.a, version)["used"] for version in (4, 6)] == [True, False]
+    meeting.a.node.set_hub((HUB6, 9000), meeting.world.now)
+    meeting.world.run(15)
+    assert [seen(meeting.a, version)["used"] for version in (4, 6)] == [False, True]
+    assert all(seen(meeting.a, version)["seen"] for version in (4, 6))
+    assert meeting.talk(SOON, until=meeting.direct)
+    meeting.talk(2)
+    assert direct_hosts(meeting) == {B6, "192.0.2.2"}
+
+
+@pytest.mark.parametrize("slower", [0.0, 0.03])
+def test_a_hub_that_was_restarted_has_all_prove_themselves_anew(slower: float):
+    """In the first round already: what goes over IPv6 may take longer than what asks for the round."""
+    for run in range(5):
+        meeting = meet(f"restarted {run}")
+        link = meeting.hub.link
+        send = link.send
+
+        def delayed(
+            device: object, packet: Packet, send: Callable[..., None] = send, network: Network = meeting.world.network
+        ) -> None:
+            late = slower if ":" in packet.destination[0] else 0.0
+            network.at(network.clock.now + late, lambda: send(device, packet))
+
+        link.send = delayed  # type: ignore[method-assign]
+        meeting.world.start()
+        assert meeting.world.run(10, until=meeting.world.all_up)
+        meeting.world.run(5)
+        meeting.hub.restart()
+        meeting.world.run(60)
+        assert meeting.world.all_up()
+        meeting.began = meeting.world.now
+        assert meeting.talk(SOON, until=meeting.direct)
 
 
 def test_a_hub_that_gets_another_prefix_is_asked_there():

@@ -3,13 +3,14 @@
 import pytest
 
 from ltunnel.control.candidates import HangUp
-from ltunnel.control.hub_places import PATIENCE, HubPlaces
+from ltunnel.control.hub_places import ASK_BURST, PATIENCE, HubPlaces
 from ltunnel.control.questions import OPENING_TIME, QUERY_LIMIT, QUERY_TIME, Question, Questions
 from ltunnel.plugin import Carrier, LocalAddress, Query
 from ltunnel.wire.places import HubPlace
 
 MAIN, SIX, OTHER6, THIRD6 = ("192.0.2.1", 9000), *((f"2001:db8::{last}", 9000) for last in (1, 2, 3))
 UDP, TCP = Carrier.UDP, Carrier.TCP
+NOW = 100.0
 BOTH = (LocalAddress(address=("192.168.1.2", 5000)), LocalAddress(address=("2001:db8:a::2", 5000)))
 
 
@@ -21,7 +22,7 @@ def places() -> HubPlaces:
 
 
 def test_names_and_the_hub_itself_say_where(places: HubPlaces):
-    assert places.next(UDP, 6) is None
+    assert places.next(UDP, 6, NOW) is None
     places.name([MAIN, SIX, ("::1", 9000), ("ff02::1", 9000)])
     places.tell([HubPlace(UDP, OTHER6), HubPlace(UDP, SIX), HubPlace(TCP, THIRD6), HubPlace(UDP, ("fd00::1", 9000))])
     assert places.of(UDP, 6) == (SIX, OTHER6)
@@ -31,13 +32,22 @@ def test_names_and_the_hub_itself_say_where(places: HubPlaces):
 
 def test_each_try_goes_elsewhere_until_one_has_answered(places: HubPlaces):
     places.name([SIX, OTHER6, THIRD6])
-    assert {places.next(UDP, 6) for _ in range(3)} == {SIX, OTHER6, THIRD6}
+    assert {places.next(UDP, 6, NOW) for _ in range(3)} == {SIX, OTHER6, THIRD6}
     places.answered(UDP, OTHER6)
-    assert {places.next(UDP, 6) for _ in range(PATIENCE)} == {OTHER6}
-    assert {places.next(UDP, 6) for _ in range(3)} == {SIX, OTHER6, THIRD6}, "it answers no longer"
+    assert {places.next(UDP, 6, NOW) for _ in range(PATIENCE)} == {OTHER6}
+    assert {places.next(UDP, 6, NOW) for _ in range(3)} == {SIX, OTHER6, THIRD6}, "it answers no longer"
     places.answered(UDP, OTHER6)
     places.name([SIX, THIRD6])
-    assert places.next(UDP, 6) in (SIX, THIRD6), "it is none any more"
+    assert places.next(UDP, 6, NOW) in (SIX, THIRD6), "it is none any more"
+
+
+def test_questions_to_other_addresses_are_few(places: HubPlaces):
+    """However often the hub says something else of itself."""
+    asked = 0
+    for turn in range(2000):
+        places.tell([HubPlace(UDP, (f"2001:db8::{turn + 1:x}", 9000))])
+        asked += places.next(UDP, 6, NOW + turn / 100) is not None
+    assert asked == ASK_BURST + 19
 
 
 @pytest.mark.parametrize(("local", "askable"), [

@@ -156,6 +156,22 @@ def test_an_answer_over_one_version_leaves_the_other_to_be_found(two_versions):
     assert not day.take(Probe)
 
 
+@pytest.mark.parametrize(("answered", "probed"), [(THERE, {THERE6.address}), (THERE6, set())])
+def test_beside_a_path_over_ipv4_one_over_ipv6_is_looked_for(two_versions, answered: Candidate, probed: set):
+    day = two_versions()
+    day.start(candidates=(answered,))
+    day.tell(SignalKind.PONG, peer=PEER, address=answered.address)
+    day.run(70)
+    day.done.clear()
+    day.tell(SignalKind.SEEK, peer=PEER, direct=True)
+    day.run(1)
+    assert day.take(Request)
+    assert bool(day.asked()) is bool(probed), "the hub is asked only if that is of use"
+    day.start(candidates=(THERE6, THERE))
+    day.run(5)
+    assert {probe.to for probe in day.take(Probe)} == probed
+
+
 def test_ports_are_not_guessed_where_ipv6_has_answered(two_versions):
     day = two_versions()
     day.start(candidates=(THERE6, THERE), behaviour=HARD)

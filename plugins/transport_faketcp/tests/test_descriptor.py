@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,16 @@ def test_ports():
     assert (spec.kind, spec.extra, spec.accepts) == (PortKind.UDP, {}, None)
     (spec,) = ports(FakeTcpOptions(framing="udp"), HUB)
     assert (spec.kind, spec.port, spec.accepts) == (PortKind.UDP, 9000, is_framed), "it may be another's number, too"
+
+
+@pytest.mark.parametrize(("options", "host"), [
+    (FakeTcpOptions(), "::"), (FakeTcpOptions(backend="packet"), "::"), (FakeTcpOptions(backend="tun"), "0.0.0.0"),
+    (FakeTcpOptions(framing="udp"), "0.0.0.0"),
+])  # fmt: skip
+def test_ports_for_direct_paths_over_both_versions(options: FakeTcpOptions, host: str):
+    """Not where the machine would have to forward the other version for it, nor where there are no direct paths."""
+    (spec,) = ltunnel_transport().ports(options, replace(NODE, both_versions=True))
+    assert (spec.host, spec.dual_stack) == (host, host == "::")
 
 
 def test_direct_paths():

@@ -43,6 +43,11 @@ def test_a_node_takes_an_ephemeral_port_of_the_hubs_family(remote, host):
     assert (spec.host, spec.port) == (host, 4242), "unless it is told which"
 
 
+def test_with_direct_paths_over_both_versions_its_port_is_dual_stack():
+    (spec,) = ports(remote=("192.0.2.1", 9000), both_versions=True)
+    assert (spec.host, spec.dual_stack) == ("::", True)
+
+
 @pytest.mark.parametrize(
     ("local", "remote", "flow", "text"),
     [

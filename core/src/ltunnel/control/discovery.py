@@ -191,7 +191,8 @@ class Discovery:
             self._answer(asked.query, asked.address, now)
 
     def told(self, places: Sequence[HubPlace], now: float) -> None:
-        """Take what the hub says of its own addresses."""
+        """Take what the hub says of its own addresses, in WELCOME; one that was lost before may know nothing more."""
+        self._there = self._there and not self._hub.dead
         self._places.tell(places)
         self._look(now)
 
@@ -340,7 +341,7 @@ class Discovery:
         if query.to_self:
             address = places.seen.get((query.carrier, version))
         else:
-            address = places.main if version == places.version else places.next(query.carrier, version)
+            address = places.main if version == places.version else places.next(query.carrier, version, now)
             if address is not None and query.to_other:
                 other = self._other.get(version, 0)
                 address = (address[0], other) if other else None

@@ -11,9 +11,12 @@ from collections.abc import Iterable, Sequence
 from ipaddress import ip_address
 from typing import Any
 
+from ltunnel.control.limits import Bucket
 from ltunnel.plugin import Address, Carrier, LocalAddress, is_private, read_target
 from ltunnel.wire.places import HubPlace
 
+ASK_RATE, ASK_BURST = 1.0, 60.0
+"""Questions over the other version a second, and at once: all of them, so that a hub which lies has little of it."""
 PATIENCE = 8
 """So many questions to an address that has answered go unanswered before another one gets its turn."""
 
@@ -24,7 +27,7 @@ Askable = tuple[tuple[Carrier, int], ...]
 class HubPlaces:
     """Written by `Discovery`; `seen` is as whom the hub saw the shared port of a carrier, by carrier and version."""
 
-    __slots__ = ("_askable", "_asked", "_good", "_named", "_tells", "main", "seen")
+    __slots__ = ("_askable", "_asked", "_bucket", "_good", "_named", "_tells", "main", "seen")
 
     def __init__(self) -> None:
         self.main: Address | None = None
@@ -34,6 +37,7 @@ class HubPlaces:
         self._good: dict[tuple[Carrier, int], Address] = {}  # what answered last
         self._asked: dict[tuple[Carrier, int], int] = {}  # how often since then
         self._askable: Askable = ()
+        self._bucket = Bucket(ASK_RATE, ASK_BURST, 0.0)
 
     @property
     def version(self) -> int:
@@ -55,10 +59,10 @@ class HubPlaces:
         found = dict.fromkeys(address for address in (*named, *told) if version_of(address) == version)
         return tuple(found)
 
-    def next(self, carrier: Carrier, version: int) -> Address | None:
-        """Return where to ask now: what has answered until it stops to, else one after the other."""
+    def next(self, carrier: Carrier, version: int, now: float) -> Address | None:
+        """Return where to ask now: what has answered until it stops to, else one after the other; None for nowhere."""
         places, key = self.of(carrier, version), (carrier, version)
-        if not places:
+        if not places or not self._bucket.take(now):
             return None
         asked = self._asked[key] = self._asked.get(key, 0) + 1
         good = self._good.get(key)
@@ -81,7 +85,7 @@ class HubPlaces:
     def keep(self, local: Iterable[LocalAddress]) -> None:
         """Forget what was seen over a version that this machine has no address of any more."""
         own = tuple(local)
-        self.seen = {key: seen for key, seen in self.seen.items() if _has(key[1], own)}
+        self.seen = {key: seen for key, seen in self.seen.items() if self._reaches(key[1], own)}
 
     def changed(self, askable: Askable) -> bool:
         """Say whether this is another answer than that to the last call."""
@@ -104,11 +108,14 @@ class HubPlaces:
             for version in (4, 6)
         ]
 
+    def _reaches(self, version: int, local: Iterable[LocalAddress]) -> bool:
+        return version == self.version or _has(version, local)
+
     def _lack(self, version: int, local: Iterable[LocalAddress]) -> str | None:
         """Say why nothing is known of a version, None if something is."""
         if any(seen == version for _, seen in self.seen):
             return None
-        if not _has(version, local):
+        if not self._reaches(version, local):
             return "this machine has no address for it" if version == 4 else "this machine has no global address"
         if version != self.version and not any(self.of(carrier, version) for carrier in Carrier):
             return "not known yet" if self._tells is None else "the server does not listen there at a public address"

@@ -90,9 +90,9 @@ class Punching:
                 return
             back = other.first if transport == other.second else other.second
         number = 0 if other is None or transport not in (other.first, other.second) else other.number
-        ctx.send_frame(epoch, Path(back, flow), Observed(frame.token, frame.from_other, number, seen), now)
-        if address_of(name) not in self._hosts(session, now + HOST_TIME / 2):
+        if address_of(name) not in self._hosts(session, now + HOST_TIME / 2):  # first, so that the proof is not late
             self._paths.probed(session, epoch, Path(transport, flow), now)
+        ctx.send_frame(epoch, Path(back, flow), Observed(frame.token, frame.from_other, number, seen), now)
 
     # ---------------------------------------------------------------- PUNCH
 

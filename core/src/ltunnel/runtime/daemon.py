@@ -43,6 +43,7 @@ from ltunnel.runtime.loop import Loop, signals
 from ltunnel.runtime.netlink import configure_tun
 from ltunnel.runtime.port_mapping import PortMapping
 from ltunnel.runtime.public_places import Listening, PublicPlaces
+from ltunnel.runtime.raw_tun import RoutedPort
 from ltunnel.runtime.reload import Read, Reload
 from ltunnel.runtime.resolve import ResolveError, is_numeric
 from ltunnel.runtime.service import Service
@@ -244,7 +245,7 @@ def _public_places(
 
     Nodes that reach it over IPv4 ask by them as whom they are seen over IPv6. It goes without, too.
     """
-    isolated = service.node.settings.client_isolation
+    possible = socket.has_dualstack_ipv6() and not service.node.settings.client_isolation
     found: list[Listening] = []
     for index, (part, (_, _, ports)) in enumerate(zip(parts, opened, strict=True)):
         carrier = part.descriptor.direct_with(part.options)
@@ -254,7 +255,7 @@ def _public_places(
         versions = [6 if len(local) == 4 else 4]
         if local[0] == "::":
             versions.append(4)
-        elif listen[0] == "0.0.0.0" and not isolated and socket.has_dualstack_ipv6():  # noqa: S104 (compared)
+        elif listen[0] == "0.0.0.0" and possible and not isinstance(ports[0], RoutedPort):  # noqa: S104 (compared)
             try:
                 service.add_port(index, fresh.open(index, listen=local[1], only_ipv6=True))
                 versions.append(6)

@@ -93,6 +93,9 @@ class Agent:
         if self._known.ask_besides(signal.askable) or changed or not self._online or self._known.udp.address is None:
             self._online = True
             self._survey(now)
+        else:  # the hub may be another one, to which nothing is proved
+            for other in self._known.others.values():
+                other.again(now)
 
     def _survey(self, now: float, *, lacking: bool = False) -> None:
         self._survey_again = now + SURVEY_AGAIN
@@ -242,13 +245,13 @@ class Agent:
         """Find out what to tell the peer for a round."""
         campaign.overtake()
         campaign.begin(number, asks=asks)
-        if campaign.improves:
-            return
         known, nat = self._known, self._known.nat
-        for survey in (*known.of(Carrier.TCP), *known.of(Carrier.UDP)):
-            if survey is not nat and survey.address is not None and now - survey.seen > STALE:
+        besides = known.of(Carrier.UDP) if campaign.improves else known.of(Carrier.TCP) + known.of(Carrier.UDP)
+        for survey in besides:
+            of_use = survey is not nat and survey.address is not None and campaign.lacks(survey.family)
+            if of_use and now - survey.seen > STALE:
                 campaign.ask(Query(carrier=survey.carrier, version=survey.version), now)
-        if nat.blocked:
+        if nat.blocked or campaign.improves:
             return
         if known.hard:
             *ports, campaign.port = campaign.fresh(3)

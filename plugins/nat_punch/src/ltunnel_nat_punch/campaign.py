@@ -153,8 +153,12 @@ class Campaign:
 
     @property
     def improves(self) -> bool:
-        """Whether the round is our wish although there is a path: then only a LAN is of interest."""
+        """Whether the round is our wish although there is a path: then a LAN is of interest, and IPv6 beside IPv4."""
         return self.asks and self.direct
+
+    def lacks(self, version: int) -> bool:
+        """Whether a path over an IP version would be another one than that which answered last."""
+        return not self.direct or self.pong_from is None or version != (6 if ":" in self.pong_from[0] else 4)
 
     def room(self, now: float) -> int:
         """Return how many probes are left for this minute."""

@@ -85,9 +85,13 @@ def _goals(
     Fake TCP is for sites where UDP is blocked. Such a site names no address outside for UDP, so both sides know.
     """
     goals = addresses.targets(signal.candidates, known.local)
-    if campaign.improves:
-        return [goal for goal in goals if goal.network], ()
     by_udp = [goal for goal in goals if goal.carrier is Carrier.UDP and (goal.network or known.may_pass(goal))]
+    if campaign.improves:
+        there = known.nat.family
+        return [
+            goal for goal in by_udp
+            if goal.network or (version_of(goal) != there and campaign.lacks(version_of(goal)))
+        ], ()  # fmt: skip
     may_work = (known.nat.family or known.udp.blocked) and plan.public(by_udp) is not None
     by_tcp = [
         goal for goal in goals

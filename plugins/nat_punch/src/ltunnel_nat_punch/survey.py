@@ -93,6 +93,11 @@ class Survey:
         if self._whole:
             self._ask(Step.FILTER, now)
 
+    def again(self, now: float) -> None:
+        """Ask once more as whom we are seen; what is known holds meanwhile."""
+        if Step.PLAIN not in self._asked:
+            self._ask(Step.PLAIN, now)
+
     def answered(self, query: Query, address: Address, other_port: int, now: float) -> None:
         """Take an answer to a question from the shared port."""
         step = _step(query)

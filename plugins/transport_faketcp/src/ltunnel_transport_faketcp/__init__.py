@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal, Self, cast
 
 from pydantic import Field, model_validator
@@ -74,6 +75,8 @@ def _ports(options: FakeTcpOptions, context: TransportContext) -> Sequence[PortS
         host, port = context.listen
         accepts = is_framed if kind is PortKind.UDP else None
         return (PortSpec(kind=kind, host=host, port=port, dual_stack=host == "::", accepts=accepts, extra=extra),)
+    if options.backend == "tun" or _direct(options) is None:  # that backend has each version forwarded by the machine
+        context = replace(context, both_versions=False)
     host = context.wildcard
     if extra:
         extra["numbers"] = NODE_NUMBERS
