@@ -103,12 +103,10 @@ def cut(packet: bytes) -> list[bytes]:
 
 def join(segments: list[bytes]) -> tuple[bytes, int]:
     """Join segments, as GRO does."""
-    first = segments[0]
+    head = segments[0][: VNET_SIZE + HEADERS]
     payload = b"".join(segment[VNET_SIZE + HEADERS :] for segment in segments)
     at = VNET_SIZE + 2
-    return first[:at] + (HEADERS + len(payload)).to_bytes(2, "big") + first[
-        at + 2 : VNET_SIZE + HEADERS
-    ] + payload, SLOT
+    return head[:at] + (HEADERS + len(payload)).to_bytes(2, "big") + head[at + 2 :] + payload, SLOT
 
 
 @pytest.mark.parametrize("rest", [0, 1, 700])
