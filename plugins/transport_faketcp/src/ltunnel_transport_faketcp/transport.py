@@ -94,7 +94,8 @@ class FakeTcpTransport:
         flow.told = received
         if flow.waiting is None:
             flow.waiting = now
-            self._timers.plan(flow, now + ASK_AFTER)
+            if flow.due > now + ASK_AFTER:
+                self._timers.plan(flow, now + ASK_AFTER)
         return True
 
     def receive(self, port: Port, buf: Buffer, pos: int, now: float) -> tuple[Flow | None, int, int, int]:  # noqa: ARG002
