@@ -1,8 +1,8 @@
 """Datagrams in TCP segments over a raw port, without TCP behind them: no retransmission, no order kept, no queue.
 
     send     slots ─► prefixes ─► headers in the headroom ─► one super-packet that the kernel cuts
-    receive  packet ─► connection ─► books ─► slots, where they lie ─► the core
-                                        └─► acknowledgement, at once or soon
+    receive  packet ─► connection ─► in order? ─► books ─► slots, where they lie ─► the core
+                                                    └─► acknowledgement, at once or soon
 
 What a flow does, and when, is in `states`, `caller` (node) and `answerer` (hub).
 """
@@ -121,8 +121,8 @@ class FakeTcpTransport:
             if flow is None:
                 return None, pos, pos, 0
         elif seq != flow.received & MASK and flags & PSH and not piece and end - data > PREFIX:
-            whole, piece = self._overtaken(flow, segment, buf, stop)
-            _, seq, ack, flags, window, data, end, clock, _ = whole
+            segment, piece = self._overtaken(flow, segment, buf, stop)
+            _, seq, ack, flags, window, data, end, clock, _ = segment
         size = end - data
         if not flow.take(seq, ack, size, window, clock, now):
             self._side.implausible(flow, segment, source, now)
