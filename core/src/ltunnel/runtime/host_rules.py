@@ -97,8 +97,8 @@ def _forwarding(way: Forwarding) -> Iterator[str]:
     ports = ", ".join(map(str, way.numbers))
     ours = "fib daddr type local" if way.bound is None else f"{_IP[ip_address(way.bound).version]} daddr {way.bound}"
     inward, outward, passing = [], [], [f'iifname "{way.device}" ct state invalid drop']
-    too_many = f"tcp flags & (syn | ack) == syn limit rate over {_OPENINGS} drop"
-    openings = [f'iifname != "{way.device}" {ours} tcp dport {{ {ports} }} {too_many}']
+    to_us = f'iifname != "{way.device}" {ours} tcp dport {{ {ports} }}'  # `fib` takes long, so only SYNs get that far
+    openings = [f"tcp flags & (syn | ack) == syn {to_us} limit rate over {_OPENINGS} drop"]
     for version, host in way.inside.items():
         ip = _IP[version]
         inward.append(

@@ -6,6 +6,7 @@ import contextlib
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
+from struct import Struct
 from typing import NamedTuple
 
 from ltunnel.plugin import Buffer
@@ -17,6 +18,8 @@ ETHER_TYPE = {4: 0x0800, 6: 0x86DD}
 ETHERNET = 14
 """Bytes of an Ethernet header."""
 VNET_SIZE = 10
+GSO_SIZE_AT = 4
+"""Where in the virtio-net header."""
 # linux/if_arp.h: Ethernet and loopback have the same header; tunnels and modems without one carry bare IP packets.
 WITH_HEADER = (1, 772)
 WITHOUT_HEADER = (0xFFFE, 519)
@@ -27,14 +30,13 @@ _PACKET_VNET_HDR = 15
 
 
 class Intake(NamedTuple):
-    """A socket that receives, and where in what it brings packed source and destination and TCP's flags are."""
+    """A socket that receives, and where what the port looks at is in what it brings."""
 
     receive: Callable[[Buffer], int]
     link: int
     """Bytes of the link header."""
-    low: int
-    high: int
-    flags: int
+    look: Callable[[Buffer, int], tuple[int, bytes, int]]
+    """(gso_size, packed source and destination, TCP's flags if there are no IP options) of a packet at a position."""
     fd: int
     openings: bool
     """Whether it brings what asks for a connection, and nothing else."""
@@ -47,9 +49,9 @@ def open_intakes(
     for version, (link, hardware), openings in product(versions, _LINKS, (False, True)):
         program = wanted(version, link, hardware, numbers, openings=openings)
         sock = stack.enter_context(_listen(ETHER_TYPE[version], program, ROOM if openings else receive_buffer))
-        ip = VNET_SIZE + link
-        low, high, flags = (ip + 12, ip + 20, ip + 33) if version == 4 else (ip + 8, ip + 40, ip + 53)
-        yield Intake(sock.recv_into, link, low, high, flags, sock.fileno(), openings)
+        ends = "12x8s" if version == 4 else "8x32s"
+        look = Struct(f"<{GSO_SIZE_AT}xH4x{link}x{ends}13xB").unpack_from
+        yield Intake(sock.recv_into, link, look, sock.fileno(), openings)
 
 
 def open_packet(protocol: int) -> socket.socket:

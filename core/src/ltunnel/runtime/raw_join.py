@@ -77,7 +77,7 @@ class Joiner:
         _, ends, seq, acked, _, window, options = fields.unpack_from(buf, at)
         more = data - length_base
         last = min(ip + _LARGEST, len(buf)) - size
-        readv, rest = os.readv, self._rest
+        readv, unpack, rest = os.readv, fields.unpack_from, self._rest
         count, end, flags = 1, stop, 0
         seq = seq + size & _MASK
         while count < MAX_ROWS and end <= last:
@@ -85,14 +85,16 @@ class Joiner:
                 got = readv(fd, (head, buf[end : end + size], rest)) - lead
             except OSError:  # mostly BlockingIOError: nothing waits
                 break
-            length, *others, flags, its_window, its_options = fields.unpack_from(head)
+            length, its_ends, its_seq, its_ack, flags, its_window, its_options = unpack(head)
             if (
-                length != more + got
-                or others != [ends, seq, acked]
+                its_seq != seq
+                or length != more + got
+                or its_ack != acked
+                or flags | PSH != ACK | PSH
                 or its_window != window
+                or its_ends != ends
                 or its_options != options
                 or not 0 < got <= size
-                or flags | PSH != ACK | PSH
                 or head[_GSO_TYPE_AT]
             ):
                 self._keep(head, buf[end : end + size], lead + got)

@@ -41,50 +41,49 @@ from ltunnel.runtime.udp import RECEIVE_BUFFER, set_buffers
 _NO_NEIGHBOURS = 0x8 | 0x80  # IFF_LOOPBACK, IFF_NOARP
 
 _VNET = Struct("<BBHHHH")  # flags, gso_type, hdr_len, gso_size, csum_start, csum_offset
-_GSO_SIZE = Struct("<H")
-_GSO_SIZE_AT = 4
+_SHAPE_V4 = Struct("10sB11x8s")  # what a way is known by: virtio-net header, begin of the IP header, addresses
+_SHAPE_V6 = Struct("10sB7x32s")
 
 _KEPT = 4096
-_KEPT_HEADS = 1024
 _WAITING = 3  # packets that wait for a neighbour's address, as many as ARP itself used to keep
 _GONE = (errno.ENETDOWN, errno.ENXIO, errno.ENODEV)
 
 _TURN = 256
 """So many packets are taken from one socket before the others, and news of the network, have their turn."""
-
-
-class _Heads(dict[bytes, bytes]):
-    """What stands in front of the IP header, by the virtio-net header that the transport has written there."""
-
-    def __init__(self, mtu: int, header: bytes) -> None:
-        self._mtu = mtu
-        self.header = header
-
-    def __missing__(self, vnet: bytes) -> bytes:
-        flags, kind, length, size, start, offset = _VNET.unpack(vnet)
-        if kind and length + size > self._mtu:  # the kernel looks only at packets that it does not cut
-            raise OSError(errno.EMSGSIZE, "segments larger than the MTU")
-        more = len(self.header)
-        head = _VNET.pack(flags, kind, length + more if length else 0, size, start + more, offset) + self.header
-        if len(self) >= _KEPT_HEADS:
-            self.clear()
-        self[vnet] = head
-        return head
+_TURNS = range(_TURN)
 
 
 class _Hop:
     """A way to the next machine: a socket, and what stands in front of packets."""
 
-    __slots__ = ("header", "heads", "send", "waiting")
+    __slots__ = ("header", "mtu", "send", "size", "waiting")
 
-    def __init__(self, send: Callable[[Buffer | bytes], int], header: int) -> None:
+    def __init__(self, send: Callable[[Buffer | bytes], int], mtu: int, size: int) -> None:
         self.send = send
-        self.header = header
+        self.mtu = mtu
+        self.size = size
         """Bytes of the link header."""
-        self.heads: _Heads | None = None
+        self.header: bytes | None = None
         """None while the next machine's link-layer address is not known."""
         self.waiting: list[bytes] = []
 
+    def head(self, vnet: bytes) -> bytes:
+        """Return what stands in front of the IP header, by the virtio-net header that the transport has written there.
+
+        Raises OSError.
+        """
+        assert self.header is not None  # noqa: S101  # the caller has looked
+        flags, kind, length, size, start, offset = _VNET.unpack(vnet)
+        if kind and length + size > self.mtu:  # the kernel looks only at packets that it does not cut
+            raise OSError(errno.EMSGSIZE, "segments larger than the MTU")
+        more = self.size
+        return _VNET.pack(flags, kind, length + more if length else 0, size, start + more, offset) + self.header
+
+
+_Shape = tuple[bytes, int, bytes]
+"""(virtio-net header, first byte of the IP header, packed source and destination)."""
+_Way = tuple[bytes, int, Callable[[Buffer], int]]
+"""(what stands in front of the IP header, bytes of the link header in it, what sends)."""
 
 _Place = tuple[int, bytes, int]
 """A neighbour: index of the interface, packed address, IP version of the packets."""
@@ -103,6 +102,7 @@ class PacketPort:
         self.secret = secret
         self.drops: dict[str, int] = {}
         self.changes = 0
+        self._ways: dict[_Shape, _Way] = {}
         self._hops: dict[bytes, _Hop] = {}  # by packed source and destination
         self._neighbours: dict[_Place, _Hop] = {}
         self._sources: dict[bytes, Endpoint | None] = {}
@@ -141,28 +141,27 @@ class PacketPort:
 
     def send(self, buf: Buffer, start: int, end: int, seg: int, to: Endpoint) -> bool:
         """Send one packet or super-packet; see `ltunnel.plugin.RawPort`."""
-        ip = start + VNET_SIZE
-        ends = bytes(buf[ip + 12 : ip + 20] if buf[ip] < 0x50 else buf[ip + 8 : ip + 40])
+        ways = self._ways
+        way = ways.get(_SHAPE_V4.unpack_from(buf, start)) or ways.get(_SHAPE_V6.unpack_from(buf, start))
+        if way is None:
+            return self._send_first(buf, start, end, seg, to)
+        head, size, send = way
+        at = start - size
+        buf[at : start + VNET_SIZE] = head
         try:
-            hop = self._hops[ends]
-        except KeyError:
-            return self._send_first(buf, start, end, seg, to, ends)
-        at = start - hop.header
-        try:
-            buf[at:ip] = hop.heads[bytes(buf[start:ip])]  # type: ignore[index]  # those kept by address have them
-            hop.send(buf[at:end])
+            send(buf[at:end])
         except OSError as error:
-            return self._refused(error, end - ip, seg)
+            return self._refused(error, end - start - VNET_SIZE, seg)
         return True
 
     def recv(self, buf: Buffer, pos: int) -> tuple[int, int, int, Endpoint]:
         """Receive a packet, or what GRO made of several; see `ltunnel.plugin.RawPort`."""
         joiner = self._joiner
-        for _ in range(_TURN):
+        for _ in _TURNS:
             self._left -= 1
             if self._left <= 0 and not joiner.kept:  # what is kept came by the socket in use
                 self._look_around()
-            receive, link, low, high, flags, fd, _ = self._intake
+            receive, link, look, fd, _ = self._intake
             try:
                 size = joiner.take(buf, pos) if joiner.kept else receive(buf[pos:] if pos else buf)
             except BlockingIOError:
@@ -176,15 +175,14 @@ class PacketPort:
                 self._drop("receive error", 1)
                 raise BlockingIOError from None
             self._served = True
-            ends = bytes(buf[pos + low : pos + high])
+            seg, ends, flags = look(buf, pos)
             try:
                 source = self._sources[ends]
             except KeyError:
                 source = self._introduce(ends)
             if source is not None:
                 start, end = pos + link, pos + size
-                seg = _GSO_SIZE.unpack_from(buf, pos + _GSO_SIZE_AT)[0]
-                if not seg and buf[pos + flags] == ACK:
+                if flags == ACK and not seg:
                     end, seg = joiner.join(fd, buf, pos, start + VNET_SIZE, end)
                 return start, end, seg, source
         raise BlockingIOError  # much that is only passing through here; the loop comes back
@@ -195,25 +193,35 @@ class PacketPort:
 
     # ---------------------------------------------------------------- the way out
 
-    def _send_first(self, buf: Buffer, start: int, end: int, seg: int, to: Endpoint, ends: bytes) -> bool:
-        """Send a packet to where the way is not known yet."""
+    def _send_first(self, buf: Buffer, start: int, end: int, seg: int, to: Endpoint) -> bool:
+        """Send a packet of a shape, or to where, none was sent before."""
+        ip = start + VNET_SIZE
+        shape: _Shape = (_SHAPE_V4 if buf[ip] < 0x50 else _SHAPE_V6).unpack_from(buf, start)
+        vnet, _, ends = shape
         try:
-            hop = self._find_hop(str(to[0]), ends[: len(ends) // 2])
+            hop = self._hops.get(ends) or self._find_hop(str(to[0]), ends[: len(ends) // 2])
+            if hop is None:
+                self._drop("unreachable", _count(end - ip, seg))
+                return False
+            if hop.header is not None:
+                head = hop.head(vnet)
         except OSError as error:
-            return self._refused(error, end - start - VNET_SIZE, seg)
-        if hop is None:
-            self._drop("unreachable", _count(end - start - VNET_SIZE, seg))
-            return False
-        if hop.heads is not None:
-            if len(self._hops) >= _KEPT:
-                self._hops.clear()
-            self._hops[ends] = hop
-            return self.send(buf, start, end, seg, to)
-        if len(hop.waiting) >= _WAITING:
-            del hop.waiting[0]
-            self._drop("unreachable", 1)
-        hop.waiting.append(bytes(buf[start:end]))
-        return True
+            return self._refused(error, end - ip, seg)
+        if hop.header is None:
+            if len(hop.waiting) >= _WAITING:
+                del hop.waiting[0]
+                self._drop("unreachable", 1)
+            hop.waiting.append(bytes(buf[start:end]))
+            return True
+        if len(self._ways) >= _KEPT:
+            self._forget_ways()
+        self._hops[ends] = hop
+        self._ways[shape] = head, hop.size, hop.send
+        return self.send(buf, start, end, seg, to)
+
+    def _forget_ways(self) -> None:
+        self._ways.clear()
+        self._hops.clear()
 
     def _find_hop(self, host: str, source: bytes) -> _Hop | None:
         """Return the way to a host, None if there is none. Raises OSError for a device that cannot be used."""
@@ -223,7 +231,7 @@ class PacketPort:
         version = 4 if len(source) == 4 else 6
         key = (way.link.device, way.next, version)
         hop = self._neighbours.get(key)
-        if hop is None or hop.heads is None:
+        if hop is None or hop.header is None:
             hop = self._make_hop(way.link, version) if hop is None else hop
             if len(self._neighbours) >= _KEPT:
                 self._neighbours.clear()
@@ -234,24 +242,24 @@ class PacketPort:
     def _make_hop(self, link: Link, version: int) -> _Hop:
         if link.hardware not in WITH_HEADER + WITHOUT_HEADER:
             raise OSError(errno.EPFNOSUPPORT, f"{link.name} has no Ethernet header")
-        return _Hop(self._outlet(link, version).send, ETHERNET if link.hardware in WITH_HEADER else 0)
+        return _Hop(self._outlet(link, version).send, link.mtu, ETHERNET if link.hardware in WITH_HEADER else 0)
 
     def _resolve(self, hop: _Hop, link: Link, key: _Place) -> None:
         """Find out the next machine's link-layer address, if the kernel knows it; send what waits for it."""
         device, host, version = key
         header = b""
-        if hop.header:
+        if hop.size:
             address = link.address if link.flags & _NO_NEIGHBOURS else self._routes.neighbour(device, host)
             if address is None:
                 return
             header = address + link.address + ETHER_TYPE[version].to_bytes(2, "big")
             if len(header) != ETHERNET:
                 raise OSError(errno.EPFNOSUPPORT, f"{link.name} has no Ethernet addresses")
-        hop.heads = heads = _Heads(link.mtu, header)
+        hop.header, hop.mtu = header, link.mtu
         waiting, hop.waiting = hop.waiting, []
         for packet in waiting:
             with contextlib.suppress(OSError):
-                hop.send(heads[packet[:VNET_SIZE]] + packet[VNET_SIZE:])
+                hop.send(hop.head(packet[:VNET_SIZE]) + packet[VNET_SIZE:])
                 continue
             self._drop("unreachable", 1)
 
@@ -326,11 +334,11 @@ class PacketPort:
         hop = self._neighbours.get(key)
         if hop is None:
             return
-        if hop.heads is not None:
-            is_same = hop.heads.header.startswith(neighbour.address)
+        if hop.header is not None:
+            is_same = hop.header.startswith(neighbour.address)
             if not neighbour.is_known or neighbour.state & STALE or not is_same:
                 del self._neighbours[key]
-                self._hops = {known: other for known, other in self._hops.items() if other is not hop}
+                self._forget_ways()
         elif neighbour.is_known:
             link = self._routes.link(neighbour.device)
             if link is not None:
@@ -341,7 +349,7 @@ class PacketPort:
 
     def _forget_devices(self) -> None:
         """Look everything up again; what waits for a neighbour goes on waiting."""
-        self._hops.clear()
+        self._forget_ways()
         self._neighbours = {key: hop for key, hop in self._neighbours.items() if hop.waiting}
         for key in [key for key in self._outlets if self._routes.link(key[0]) is None]:
             self._outlets.pop(key).close()

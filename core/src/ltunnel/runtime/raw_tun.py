@@ -35,9 +35,9 @@ Random = Callable[[int], bytes]
 
 _VNET_SIZE = 10
 _SHORTEST = _VNET_SIZE + 40
-_GSO_SIZE = Struct("<H")
-_GSO_SIZE_AT = 4
-_PORT = Struct(">H")
+_PLAIN = Struct("<4xH4xB8xB2x8s2x2s9xB")
+"""What `recv` looks at, where the IP header is one of IPv4 without options: (gso_size, its first byte, protocol,
+packed source and destination, port number, TCP's flags)."""
 _FLAGS_AT = 13
 
 _MTU = 65_535  # what comes in was cut by others
@@ -47,6 +47,8 @@ _NAME_LIMIT = 15
 _SUFFIX = "-tcp"
 _KEPT = 4096
 _TURN = 256
+_TURNS = range(_TURN)
+_TCP = int(socket.IPPROTO_TCP)
 
 
 class RoutedPort:
@@ -62,7 +64,7 @@ class RoutedPort:
         self.secret = secret
         self.drops: dict[str, int] = {}
         self.changes = 0
-        self._ports = frozenset(numbers.all)
+        self._ports = frozenset(number.to_bytes(2, "big") for number in numbers.all)
         self._bound = None if numbers.bound is None else str(numbers.local[0])
         self._host = host
         self._sources: dict[bytes, Endpoint | None] = {}
@@ -118,37 +120,31 @@ class RoutedPort:
     def recv(self, buf: Buffer, pos: int) -> tuple[int, int, int, Endpoint]:
         """Receive a packet, or what GRO made of several; see `ltunnel.plugin.RawPort`."""
         joiner = self._joiner
-        for _ in range(_TURN):
+        for _ in _TURNS:
             self._left -= 1
             if not self._left:
                 self._look_around()
             try:
-                size = joiner.take(buf, pos) if joiner.kept else os.readv(self._fd, (buf[pos:],))
+                size = joiner.take(buf, pos) if joiner.kept else os.readv(self._fd, (buf[pos:] if pos else buf,))
             except BlockingIOError:
                 if not self._served:  # news of the network have woken the loop
                     self._look_around()
                 self._served = False
                 raise
             self._served = True
-            ip = pos + _VNET_SIZE
-            if buf[ip] >> 4 == 4:
-                protocol, low, high, ports = buf[ip + 9], ip + 12, ip + 20, ip + (buf[ip] & 15) * 4
-            else:
-                protocol, low, high, ports = buf[ip + 6], ip + 8, ip + 40, ip + 40
-            if size < _SHORTEST or protocol != socket.IPPROTO_TCP:
+            seg, first, protocol, ends, port, flags = _PLAIN.unpack_from(buf, pos)
+            if first != 0x45:
+                protocol, ends, port, flags = _look(buf, pos + _VNET_SIZE)
+            if protocol != _TCP or port not in self._ports or size < _SHORTEST:
                 continue
-            if _PORT.unpack_from(buf, ports + 2)[0] not in self._ports:
-                continue
-            ends = bytes(buf[low:high])
             try:
                 source = self._sources[ends]
             except KeyError:
                 source = self._introduce(ends)
             if source is not None:
                 end = pos + size
-                seg = _GSO_SIZE.unpack_from(buf, pos + _GSO_SIZE_AT)[0]
-                if not seg and buf[ports + _FLAGS_AT] == ACK:
-                    end, seg = joiner.join(self._fd, buf, pos, ip, end)
+                if flags == ACK and not seg:
+                    end, seg = joiner.join(self._fd, buf, pos, pos + _VNET_SIZE, end)
                 return pos, end, seg, source
         raise BlockingIOError  # the loop comes back
 
@@ -238,6 +234,15 @@ class RoutedPort:
             self._sources.clear()
         self._sources[ends] = source
         return source
+
+
+def _look(buf: Buffer, ip: int) -> tuple[int, bytes, bytes, int]:
+    """Return protocol, packed source and destination, port number and TCP's flags of any IP packet."""
+    if buf[ip] >> 4 == 4:
+        protocol, ends, tcp = buf[ip + 9], buf[ip + 12 : ip + 20], ip + (buf[ip] & 15) * 4
+    else:
+        protocol, ends, tcp = buf[ip + 6], buf[ip + 8 : ip + 40], ip + 40
+    return protocol, bytes(ends), bytes(buf[tcp + 2 : tcp + 4]), buf[tcp + _FLAGS_AT]
 
 
 def choose_inside(version: int, random: Random) -> IPv4Address | IPv6Address:

@@ -7,6 +7,8 @@ or cut elsewhere goes through a `Reader`, which copies.
 
 from __future__ import annotations
 
+from struct import Struct
+
 from ltunnel.plugin import Buffer
 from ltunnel_transport_faketcp.segment import MASK
 
@@ -14,6 +16,7 @@ PREFIX = 2
 LARGEST_PARTIAL = 16_384
 """A slot that arrives in parts may have this many bytes, a datagram of a 9000-byte link and more."""
 
+_LENGTH = Struct("!H")
 _BYTES = [bytes((value,)) for value in range(256)]
 
 
@@ -21,13 +24,14 @@ def write_prefixes(buf: Buffer, start: int, end: int, seg: int) -> None:
     """Write the lengths into the slots of ``buf[start:end]``, `seg` bytes each, the last may be shorter."""
     count, rest = divmod(end - start, seg)
     body = end - rest
-    if count:
+    if count > 1:
         size = seg - PREFIX
         buf[start:body:seg] = _BYTES[size >> 8] * count
         buf[start + 1 : body : seg] = _BYTES[size & 0xFF] * count
+    elif count:
+        _LENGTH.pack_into(buf, start, seg - PREFIX)
     if rest:
-        buf[body] = rest - PREFIX >> 8
-        buf[body + 1] = rest - PREFIX & 0xFF
+        _LENGTH.pack_into(buf, body, rest - PREFIX)
 
 
 def slot_size(buf: Buffer, start: int, end: int, piece: int = 0) -> int:

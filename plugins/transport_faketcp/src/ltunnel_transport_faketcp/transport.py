@@ -1,8 +1,8 @@
 """Datagrams in TCP segments over a raw port, without TCP behind them: no retransmission, no order kept, no queue.
 
     send     slots ─► prefixes ─► headers in the headroom ─► one super-packet that the kernel cuts
-    receive  packet ─► connection ─► books ─► slots, where they lie ─► the core
-                                        └─► acknowledgement, at once or soon
+    receive  packet ─► connection ─► in order? ─► books ─► slots, where they lie ─► the core
+                                                    └─► acknowledgement, at once or soon
 
 What a flow does, and when, is in `states`, `caller` (node) and `answerer` (hub).
 """
@@ -18,6 +18,7 @@ from ltunnel_transport_faketcp.caller import Caller
 from ltunnel_transport_faketcp.counts import Counts
 from ltunnel_transport_faketcp.flow import Flow
 from ltunnel_transport_faketcp.line import Line
+from ltunnel_transport_faketcp.overtaking import LARGEST, rejoin
 from ltunnel_transport_faketcp.segment import ACK, CONTROL, MASK, PSH, SYN, VNET_SIZE, Segment, read
 from ltunnel_transport_faketcp.side import ASK_AFTER, Side
 from ltunnel_transport_faketcp.slots import PREFIX, Reader, runs, slot_size, write_prefixes
@@ -30,6 +31,8 @@ STALL_PROBE = 0.1
 """Seconds between probes while the far end's window is full."""
 
 _PORT_HEADROOM = 32
+_HEADERS = 256  # more than stands in front of what a packet carries
+_DOUBTED = State.DOUBTED
 
 
 class FakeTcpTransport:
@@ -45,6 +48,7 @@ class FakeTcpTransport:
         self._port_recv = port.recv
         self._flows: dict[bytes, Flow] = {}
         self._ready: deque[tuple[Flow, bytes, int]] = deque()  # batches that had to be put together
+        self._kept: tuple[bytes, int, tuple[str]] | None = None  # a packet that was read on the way to another
         self._line = Line(port)
         self._timers = Timers()
         self._side: Side = (Answerer if listen else Caller)(port, self._flows, self._line, self._timers, self.counts)
@@ -90,7 +94,8 @@ class FakeTcpTransport:
         flow.told = received
         if flow.waiting is None:
             flow.waiting = now
-            self._timers.plan(flow, now + ASK_AFTER)
+            if flow.due > now + ASK_AFTER:
+                self._timers.plan(flow, now + ASK_AFTER)
         return True
 
     def receive(self, port: Port, buf: Buffer, pos: int, now: float) -> tuple[Flow | None, int, int, int]:  # noqa: ARG002
@@ -98,7 +103,7 @@ class FakeTcpTransport:
         if self._ready:
             return self._put(buf, pos)
         try:
-            start, stop, piece, source = self._port_recv(buf, pos)
+            start, stop, piece, source = self._take_kept(buf, pos) if self._kept else self._port_recv(buf, pos)
         except BlockingIOError:
             if self._port.changes != self._changes:
                 self._changes = self._port.changes
@@ -115,12 +120,15 @@ class FakeTcpTransport:
             flow = self._unusual(flow, segment, buf, tcp, source, now)
             if flow is None:
                 return None, pos, pos, 0
+        elif seq != flow.received & MASK and flags & PSH and not piece and end - data > PREFIX:
+            segment, piece = self._overtaken(flow, segment, buf, stop)
+            _, seq, ack, flags, window, data, end, clock, _ = segment
         size = end - data
         if not flow.take(seq, ack, size, window, clock, now):
             self._side.implausible(flow, segment, source, now)
             return flow, pos, pos, 0
-        if flow.state is State.DOUBTED:
-            flow.state = move(State.DOUBTED, Cause.HEARD)
+        if flow.state is _DOUBTED:
+            flow.state = move(_DOUBTED, Cause.HEARD)
         if size <= 1:
             if size:  # a keepalive's byte
                 self._line.acknowledge(flow, now)
@@ -133,7 +141,7 @@ class FakeTcpTransport:
                 self._timers.plan_ack_of_much(flow, now)
         elif waiting > 0 and not flow.ack_planned:
             self._timers.plan_ack(flow, now)
-        seg = size if (buf[data] << 8 | buf[data + 1]) + PREFIX == size else slot_size(buf, data, end, piece)
+        seg = slot_size(buf, data, end, piece)
         if seg:
             if flow.reader is not None:
                 flow.reader.skip(seq + size & MASK, seg, size)
@@ -173,6 +181,32 @@ class FakeTcpTransport:
                 self._line.acknowledge(flow, now)
         for flow in self._timers.due_visits(now):
             self._side.visit(flow, now)
+
+    def _overtaken(self, flow: Flow, last: Segment, buf: Buffer, at: int) -> tuple[Segment, int]:
+        """Look whether what is missing in front of a segment comes right behind it, to ``buf[at:]``.
+
+        Returns it all, or the segment as it is, and the size of the segments that were joined.
+        """
+        if len(buf) - at < _HEADERS + LARGEST:
+            return last, 0
+        try:
+            start, stop, piece, source = self._port_recv(buf, at)
+        except BlockingIOError:
+            return last, 0
+        others = read(buf, start + VNET_SIZE, stop)
+        if others is not None and others[1] == flow.received & MASK and (whole := rejoin(buf, last, others)):
+            return whole, piece
+        self._kept = bytes(buf[start:stop]), piece, source
+        return last, 0
+
+    def _take_kept(self, buf: Buffer, pos: int) -> tuple[int, int, int, tuple[str]]:
+        """Receive the packet that was read on the way to another."""
+        assert self._kept is not None  # noqa: S101  # the caller has looked
+        packet, piece, source = self._kept
+        self._kept = None
+        end = pos + len(packet)
+        buf[pos:end] = packet
+        return pos, end, piece, source
 
     def _put(self, buf: Buffer, pos: int) -> tuple[Flow, int, int, int]:
         """Hand over a batch that was put together."""
