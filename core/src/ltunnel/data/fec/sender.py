@@ -20,7 +20,8 @@ from ltunnel.data.fec.layout import DATA_TRAILER, NUMBERS, data_trailers, follow
 from ltunnel.data.fec.line import MOST_CREDIT, Line
 from ltunnel.data.fec.open_group import OpenGroup
 from ltunnel.data.fec.residual import enough
-from ltunnel.data.fec.settings import FecMode, FecSettings
+from ltunnel.data.fec.settings import CONFIGURATION, GRACE, FecMode, FecSettings
+from ltunnel.data.fec.sounding import opens_connection, soundings
 from ltunnel.data.fec.steering import EXEMPT, NOTHING, Steering
 from ltunnel.data.grid import Arena, Bytes2D, GridCache, Nonces
 from ltunnel.data.staging import bundled
@@ -32,8 +33,6 @@ from ltunnel.wire.types import FrameType
 
 TRICKLE = 25.0
 """Parity shards a second that groups closed early may have beyond the overhead, in the modes auto and latency."""
-GRACE = 0.5
-"""How much longer than its deadline, as a share of it, a group waits that will be full by then at the pace so far."""
 COPIES = 2
 """Copies of a small packet of a slow flow, besides itself."""
 APART = 0.001
@@ -54,7 +53,10 @@ class ShardSender:
         self.codes = codes
         self.settings = settings
         self._reliable = reliable
+        self.by = CONFIGURATION
         self._lines: dict[Peer, Line] = {}
+        self._busy: set[Line] = set()  # lines to which something is sent in this turn
+        self._unsure: list[Line] = []  # and those that are to be sounded
         self._open_groups: dict[OpenGroup, Line] = {}  # in the order of their deadlines
         self._graced: dict[OpenGroup, Line] = {}  # the same, of those that wait a little longer
         self._copied: dict[OpenGroup, Line] = {}  # and of single packets, whose copies are to follow
@@ -66,8 +68,15 @@ class ShardSender:
         self._emitter = Emitter(out, nonces, transports, send)
 
     def flush(self, now: float) -> None:
-        """Send parity that has come up; to be called at the end of each turn."""
+        """Send parity that has come up, and soundings; to be called at the end of each turn."""
         self._emitter.flush(now)
+        if self._unsure:
+            for line in self._unsure:
+                self._emitter.emit(soundings(), line.epoch, now)
+            self._unsure.clear()
+        for line in self._busy:
+            line.steering.losses.delays.end(line.epoch.counter)
+        self._busy.clear()
 
     # ---------------------------------------------------------------- what is to be done for a peer
 
@@ -77,7 +86,7 @@ class ShardSender:
         if line is None:
             for other in [other for other in self._lines if other.epoch is None]:
                 del self._lines[other]
-            line = self._lines[peer] = Line(peer, epoch, Steering(self.settings, self.codes))
+            line = self._lines[peer] = Line(peer, epoch, Steering(self.settings, self.codes, self.by))
             self._take_path(line, now)
         elif line.epoch is not epoch:
             self._close_all(line, now)
@@ -85,8 +94,13 @@ class ShardSender:
             line.steering.losses.delays.restart()
         if line.path is not peer.path:
             self._take_path(line, now)
-        line.steering.losses.delays.sent(epoch.counter, now)
+        self._note(line, now)
         return line
+
+    def _note(self, line: Line, now: float) -> None:
+        """Take note of when the next counters are used."""
+        line.steering.losses.delays.begin(line.epoch.counter, now)
+        self._busy.add(line)
 
     def _take_path(self, line: Line, now: float) -> None:
         """Go by the path that is in use now."""
@@ -103,19 +117,19 @@ class ShardSender:
         if line is not None and not line.exempt:
             if peer.rtt is not None:
                 line.steering.losses.delays.took(peer.rtt)
-            line.steering.report(epoch.local_index, report.expected, report.accepted, report.gaps, now)
+            line.steering.report(epoch.local_index, report, now)
             self._choose(line, now)
             self.flush(now)
 
-    def change(self, settings: FecSettings, now: float) -> None:
-        """Go on with other settings. Raises ValueError when the code has no such pair."""
+    def change(self, settings: FecSettings, now: float, by: str = CONFIGURATION) -> None:
+        """Go on with other settings, which are somebody's. Raises ValueError when the code has no such pair."""
         wants_pair = settings.mode in (FecMode.FIXED, FecMode.SPREAD) and settings.parity
         if wants_pair and self.codes.get(settings.data, settings.parity) is None:
             raise ValueError(f"{self.codes.name} has no code with {settings.data} + {settings.parity} shards")
-        self.settings = settings
+        self.settings, self.by = settings, by
         for line in self._lines.values():
             self._close_all(line, now)
-            line.steering.change(settings)
+            line.steering.change(settings, by)
             self._choose(line, now)
             self.flush(now)
 
@@ -214,6 +228,9 @@ class ShardSender:
 
         In the mode latency packets of slow flows go at once, with copies.
         """
+        if line.steering.is_unsure(now) and not line.exempt and opens_connection(arena.data, spans):
+            line.steering.sounded(now)
+            self._unsure.append(line)
         if self.settings.mode is FecMode.LATENCY and self.settings.parity and not line.exempt:
             line.slow.begin()
             fast = []
@@ -330,6 +347,7 @@ class ShardSender:
     def _close(self, group: OpenGroup, now: float) -> None:
         """Send the parity of a group, as far as its keys are still good."""
         line = next(groups.pop(group) for groups in self._waiting if group in groups)
+        self._note(line, now)
         count = group.code.m if group.is_full else self._share(line, group, now)
         if count:
             self._emitter.hold(group.parity()[:count], group.epoch)
