@@ -9,9 +9,11 @@ import pytest
 from ltunnel.data.fec.codes import Codes
 from ltunnel.data.fec.delays import Delays
 from ltunnel.data.fec.flows import BURST, LIMIT, RATE, SlowFlows
+from ltunnel.data.fec.losses import Loss
 from ltunnel.data.fec.settings import FecMode, FecSettings
 from ltunnel.data.fec.steering import Steering, choose
 from ltunnel.testing import packets
+from ltunnel.wire.frames import Report
 from ltunnel_fec_rs import ReedSolomon
 from ltunnel_fec_xor import XorParity, residual
 
@@ -35,13 +37,15 @@ class Path:
         for _ in range(int(seconds * 2)):
             self.now += 0.5
             step = (trip + queue) / 10
+            delays = self.steering.losses.delays
             for part in range(20, -1, -1):  # what is sent in the last two round trips before the report
-                self.steering.losses.delays.sent(self.sent + rate * (20 - part) // 21, self.now - part * step)
+                delays.begin(self.sent + rate * (20 - part) // 21, self.now - part * step)
+                delays.end(self.sent + rate * (21 - part) // 21)
             self.sent += rate
             self.lost += lost
             self.gaps += lost if gaps is None else gaps
             top = self.sent - rate * 10 // 21  # the rest is still on its way
-            self.steering.report(7, top, top - self.lost, self.gaps, self.now)
+            self.steering.report(7, Report(top, top - self.lost, self.gaps), self.now)
 
     @property
     def pair(self) -> tuple[int, int]:
@@ -101,10 +105,10 @@ def test_losses_by_chance_are_seen_at_any_rate(rate, loss):
 def test_a_new_epoch_counts_from_zero():
     path = Path()
     path.run(5)
-    path.steering.report(8, 100, 100, 0, path.now)
-    path.steering.report(8, 600, 600, 0, path.now + 0.5)
+    path.steering.report(8, Report(100, 100, 0), path.now)
+    path.steering.report(8, Report(600, 600, 0), path.now + 0.5)
     assert path.pair == (0, 0)
-    path.steering.report(8, 100, 100, 0, path.now + 1)  # an old report that comes late
+    path.steering.report(8, Report(100, 100, 0), path.now + 1)  # an old report that comes late
     assert path.pair == (0, 0)
 
 
@@ -185,19 +189,20 @@ def test_another_path_starts_anew():
 def test_round_trips_tell_of_a_queue():
     delays = Delays()
 
-    def report(number: int, took: float, gap: float = 0.0) -> bool:
+    def report(number: int, took: float, held: float = 0.0) -> bool:
         now = float(number)
         for part in range(10):
-            delays.sent(number * 10 + part, now + part * 0.002)
-        return delays.heard(number * 10, gap, now + took)
+            delays.begin(number * 10 + part, now + part * 0.002)
+            delays.end(number * 10 + part + 1)
+        return delays.heard(number * 10, held, now + took)
 
     assert not report(1, 0.05)
     assert delays.shortest == pytest.approx(0.05)
     assert not report(2, 0.06)
     assert report(3, 0.07)
-    assert not report(4, 0.07, gap=0.02)
+    assert not report(4, 0.07, held=0.02)
     assert not report(5, 0.05)
-    assert not delays.heard(1000, 0.0, 9.0), "after the last note: when it was sent is not known"
+    assert not delays.heard(1000, 0.0, 9.0), "it was not sent by the data path: when is not known"
     delays.restart()
     assert not delays.heard(5, 0.0, 9.0)
     assert delays.shortest == pytest.approx(0.05, rel=0.01)
@@ -207,7 +212,7 @@ def test_round_trips_tell_of_a_queue():
 @pytest.mark.parametrize("loss", [0.002, 0.01, 0.05, 0.1, 0.2, 0.4, 0.9])
 @pytest.mark.parametrize("burst", [1.0, 3.0, 20.0])
 def test_the_overhead_is_capped(codes, loss, burst):
-    choice = choose(codes, loss, burst, 1e-3, 1e-3, 0.6)
+    choice = choose(codes, Loss(loss, burst), 1e-3, 1e-3, 0.6)
     assert 0 < choice.m <= 0.6 * choice.k
     assert 1 <= choice.depth <= 4
     assert codes.get(choice.k, choice.m) is not None
@@ -218,14 +223,14 @@ def test_the_overhead_is_capped(codes, loss, burst):
 
 
 def test_more_loss_never_means_less_parity():
-    costs = [choose(RS, loss / 1000, 1.0, 1e-3, 1e-3, 0.6) for loss in range(1, 200)]
+    costs = [choose(RS, Loss(loss / 1000, 1.0), 1e-3, 1e-3, 0.6) for loss in range(1, 200)]
     shares = [choice.m / choice.k if choice.m else 0 for choice in costs]
     assert shares == sorted(shares)
     assert shares[0] == 0
 
 
 def test_bursts_are_spread():
-    choice = choose(RS, 0.05, 4.0, 1e-3, 1e-3, 0.6)
+    choice = choose(RS, Loss(0.05, 4.0), 1e-3, 1e-3, 0.6)
     assert choice.depth == 4
     assert "bursts of 4.0" in choice.why
 
