@@ -143,6 +143,7 @@ def test_sessions_have_turns_of_their_own() -> None:
     other.local_index = 3
     far.reporter._sessions = {1: far.epoch, 3: other}
     other.window.commit(0, 100)
+    other.told = 49.0
     far.reporter.heard(other, 50.0)
     far.arrive(50.1, 0, 2)
     assert [report.expected for report in far.take(50.1 + AT_ONCE)] == [3, 3]

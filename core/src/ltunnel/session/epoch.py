@@ -49,6 +49,7 @@ class Epoch:
         "reported_lost",
         "sealer",
         "send_word",
+        "told",
         "window",
     )  # fmt: skip
 
@@ -74,6 +75,8 @@ class Epoch:
         """How many of the accepted counters the peer has been told of."""
         self.reported_lost = 0
         """How many of the missing ones."""
+        self.told = float("-inf")
+        """When the peer was told of them last (monotonic seconds)."""
         self.haste = 0
         """How many reports of losses it was told of lately without waiting for their turn."""
         self.heard = created

@@ -18,6 +18,8 @@ NOTES = 4096
 LEAST = 0.001
 SHARE = 0.25
 """A round trip tells of a queue if it exceeds the shortest one by this share of it, and by `LEAST` seconds."""
+LOOSE = 0.004
+"""Seconds by which a round trip may be uncertain."""
 JITTER = 4.0
 """And by so many times what the round trips of one report and the next differ by (median)."""
 TRIPS = 16
@@ -38,7 +40,7 @@ class _Note:
 class Delays:
     """Round trips of one path."""
 
-    __slots__ = ("_notes", "_steps", "_trip", "shortest")
+    __slots__ = ("_notes", "_steps", "_trip", "measured", "queued", "shortest", "trips")
 
     def __init__(self) -> None:
         self._notes: deque[_Note] = deque(maxlen=NOTES)
@@ -46,6 +48,12 @@ class Delays:
         self._trip: float | None = None
         self.shortest = float("inf")
         """Seconds of the shortest round trip lately; infinite before the first report."""
+        self.queued = False
+        """Whether what arrived last had stood in a queue."""
+        self.measured = False
+        """Whether the last report said so, and not the one before."""
+        self.trips = 0
+        """How many have been measured."""
 
     def begin(self, counter: int, now: float) -> None:
         """Take note that datagrams are sent from a counter on; `end` follows, at the same time."""
@@ -73,15 +81,29 @@ class Delays:
         notes = self._notes
         while len(notes) > 1 and notes[1].first <= top:
             notes.popleft()
-        if not notes or not notes[0].first <= top < notes[0].end:
-            return False  # it was sent by others than the data path, or is forgotten
-        trip, shortest = now - notes[0].when - held, self.shortest
+        self.measured = False
+        if not notes or top < notes[0].first:
+            return self.queued  # forgotten
+        trip = now - notes[0].when - held
+        if top < notes[0].end:
+            least = trip - STEP
+        elif len(notes) > 1:  # sent by others than the data path, before what that has sent next
+            least = now - notes[1].when - held
+        else:
+            return self.queued
+        shortest = self.shortest
+        jitter = JITTER * median(self._steps) if len(self._steps) >= TRIPS // 2 else 0.0
+        queued = least - shortest > max(LEAST, SHARE * shortest, jitter)
+        if trip - least > LOOSE and not queued:
+            return self.queued
+        self.measured = True
+        self.queued = queued
+        self.trips += 1
         if self._trip is not None:
             self._steps.append(abs(trip - self._trip))
         self._trip = trip
         if trip < shortest:
             self.shortest = max(0.0, trip)
-            return False
-        self.shortest += DRIFT * (trip - shortest)
-        jitter = JITTER * median(self._steps) if len(self._steps) >= TRIPS // 2 else 0.0
-        return trip - STEP - shortest > max(LEAST, SHARE * shortest, jitter)
+        else:
+            self.shortest += DRIFT * (trip - shortest)
+        return queued

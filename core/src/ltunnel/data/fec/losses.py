@@ -39,10 +39,12 @@ LESS = 0.8
 """Share of what a path lost before, below which it is said to lose less now; what lies between may be chance."""
 START = 0.005
 """Losses below which no parity is begun with, whatever the target: TCP makes as many by itself."""
-YOUNG = 400
+YOUNG = 200
 """Datagrams of which the first losses are taken for the path's."""
-SOME = 0.02
-"""What is lost of them at least."""
+SOME, WORST = 0.02, 0.4
+"""What is lost of them, at least and at most."""
+SINGLE = 1.5
+"""How many are lost in a row, in the mean, at most."""
 _EPOCHS = 3
 
 
@@ -126,11 +128,16 @@ class Losses:
         """Return the shares lost in the last few reports, whatever the reason."""
         return [sample.share for sample in list(self._samples)[-LATELY:]]
 
-    def first(self) -> Sample | None:
-        """Return all that is known if little has been sent lately, some of it lost, and no queue stood; else None."""
-        whole = reduce(Sample.joined, self._samples)
-        found = whole.sent <= YOUNG and not whole.queued and whole.gaps and whole.lost > 0 and whole.share >= SOME
-        return whole if found else None
+    def first(self, *, sounded: bool) -> Sample | None:
+        """Return all that is known if little has been sent lately, some of it lost, and no queue stood; else None.
+
+        That none stood is known from the second round trip on, or if next to nothing but soundings was sent. One that
+        is too short to show in round trips loses many in a row.
+        """
+        whole, delays = reduce(Sample.joined, self._samples), self.delays
+        calm = not whole.queued and (sounded or (delays.measured and delays.trips > 1))
+        single = 0 < whole.lost <= SINGLE * whole.gaps
+        return whole if calm and single and whole.sent <= YOUNG and SOME <= whole.share <= WORST else None
 
     def known(self, path: Loss) -> None:
         """Take this for what the path loses, until reports tell otherwise."""

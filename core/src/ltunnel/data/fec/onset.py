@@ -71,7 +71,7 @@ class Onset:
         share = _share(whole, deviations)
         if calm.sent >= CALM:  # the line loses no more than all that is lost
             share = min(share, _share(calm, deviations))
-        burst = max(1.0, whole.lost / whole.gaps) if whole.gaps >= GAPS else 1.0
+        burst = max(1.0, calm.lost / calm.gaps) if calm.gaps >= GAPS else 1.0
         return Loss(share, burst)
 
 

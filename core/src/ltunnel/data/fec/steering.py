@@ -23,6 +23,8 @@ REFRAIN = 60.0
 """Seconds without parity after it has made losses worse."""
 SIZES = (10, 14, 18, 24)
 """Data shards of groups to choose from."""
+JUST = 1.0
+"""Seconds for which the first losses may be those of soundings."""
 PACE = 0.1
 """Seconds over which it is counted how many datagrams are sent, at least."""
 DEEPEST = 4
@@ -139,7 +141,9 @@ class Steering:
         """
         onset, losses = self._onset, self.losses
         if onset is None:
-            first = losses.first() if not self.choice.m and now >= self._patient else None
+            if self.choice.m or now < self._patient:
+                return None
+            first = losses.first(sounded=now - self._sounded < JUST)
             if first is None:
                 return None
             self._onset = onset = Onset(first, now)
