@@ -19,7 +19,7 @@ LEAST = 64
 """Datagrams that a report covers at least, unless FEC waits for it."""
 AT_ONCE = 0.008
 """Seconds for which the first losses are gathered; twice as long each time."""
-FIRST = 32
+FIRST = 40
 """Datagrams that are told of at once if no report was sent for `QUIET` seconds."""
 QUIET = 3.0
 HASTE = 6

@@ -40,7 +40,7 @@ class _Note:
 class Delays:
     """Round trips of one path."""
 
-    __slots__ = ("_notes", "_steps", "_trip", "measured", "queued", "shortest", "trips")
+    __slots__ = ("_notes", "_steps", "_trip", "queued", "shortest")
 
     def __init__(self) -> None:
         self._notes: deque[_Note] = deque(maxlen=NOTES)
@@ -50,10 +50,6 @@ class Delays:
         """Seconds of the shortest round trip lately; infinite before the first report."""
         self.queued = False
         """Whether what arrived last had stood in a queue."""
-        self.measured = False
-        """Whether the last report said so, and not the one before."""
-        self.trips = 0
-        """How many have been measured."""
 
     def begin(self, counter: int, now: float) -> None:
         """Take note that datagrams are sent from a counter on; `end` follows, at the same time."""
@@ -81,7 +77,6 @@ class Delays:
         notes = self._notes
         while len(notes) > 1 and notes[1].first <= top:
             notes.popleft()
-        self.measured = False
         if not notes or top < notes[0].first:
             return self.queued  # forgotten
         trip = now - notes[0].when - held
@@ -96,9 +91,7 @@ class Delays:
         queued = least - shortest > max(LEAST, SHARE * shortest, jitter)
         if trip - least > LOOSE and not queued:
             return self.queued
-        self.measured = True
         self.queued = queued
-        self.trips += 1
         if self._trip is not None:
             self._steps.append(abs(trip - self._trip))
         self._trip = trip

@@ -8,9 +8,8 @@ A queue that overflows loses packets too, but parity against that fills it furth
   say nothing of the path, except that it loses no more than that.
 - They are few: a TCP with a window of W packets makes a queue lose some 1.5 / W^2 (Mathis et al., 1997), which is
   `FULL` for a window of 8. If more is lost for seconds while a queue stands, the path has a share in it.
-- They come late: a TCP begins with few packets, and a queue has to fill first. What is lost of the first few hundred,
-  while none stands, is the path's (`Losses.first`); who begins so early may be wrong, so `ltunnel.data.fec.onset` looks
-  again soon.
+- They come late: before anything else is sent there is no queue to fill. So what is lost of a few small datagrams then
+  is the path's (`ltunnel.data.fec.sounding`); as they are few, `ltunnel.data.fec.onset` looks again soon.
 """
 
 from __future__ import annotations
@@ -39,12 +38,10 @@ LESS = 0.8
 """Share of what a path lost before, below which it is said to lose less now; what lies between may be chance."""
 START = 0.005
 """Losses below which no parity is begun with, whatever the target: TCP makes as many by itself."""
-YOUNG = 200
-"""Datagrams of which the first losses are taken for the path's."""
-SOME, WORST = 0.02, 0.4
-"""What is lost of them, at least and at most."""
-SINGLE = 1.5
-"""How many are lost in a row, in the mean, at most."""
+SOME, WORST = 0.01, 0.4
+"""What may be lost of soundings for the line to be taken for one that loses packets, at least and at most."""
+SINGLE = 2
+"""How many of them are lost in a row, in the mean and but for one, at most."""
 _EPOCHS = 3
 
 
@@ -128,16 +125,14 @@ class Losses:
         """Return the shares lost in the last few reports, whatever the reason."""
         return [sample.share for sample in list(self._samples)[-LATELY:]]
 
-    def first(self, *, sounded: bool) -> Sample | None:
-        """Return all that is known if little has been sent lately, some of it lost, and no queue stood; else None.
+    def sounding(self) -> Sample | None:
+        """Return what is known if the line has just been sounded, and some of that was lost, without a queue.
 
-        That none stood is known from the second round trip on, or if next to nothing but soundings was sent. One that
-        is too short to show in round trips loses many in a row.
+        A queue that is too short to show in round trips loses many in a row.
         """
-        whole, delays = reduce(Sample.joined, self._samples), self.delays
-        calm = not whole.queued and (sounded or (delays.measured and delays.trips > 1))
-        single = 0 < whole.lost <= SINGLE * whole.gaps
-        return whole if calm and single and whole.sent <= YOUNG and SOME <= whole.share <= WORST else None
+        whole = reduce(Sample.joined, self._samples)
+        single = 0 < whole.lost <= SINGLE * whole.gaps + 1
+        return whole if single and not whole.queued and SOME <= whole.share <= WORST else None
 
     def known(self, path: Loss) -> None:
         """Take this for what the path loses, until reports tell otherwise."""

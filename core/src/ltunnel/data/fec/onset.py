@@ -1,8 +1,8 @@
 """Parity from the first losses on: much at once, as much as is right soon.
 
-A TCP that loses one of its first packets stays slow for seconds, so there is no time to wait for reports to agree.
-Taken for the line's are the first losses before any queue can have filled (`Losses.first`). That is a guess from few
-datagrams. So the guess is a high one, it is made anew with each report, and if nothing more is lost it is dropped.
+A TCP that loses one of its first packets stays slow for seconds, so there is no time to wait for reports to agree. If
+soundings are lost (`ltunnel.data.fec.sounding`), parity begins. How much they say with little certainty. So
+the guess is a high one, it is made anew with each report, and if nothing more is lost it is dropped.
 """
 
 from __future__ import annotations

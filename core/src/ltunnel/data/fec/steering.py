@@ -21,10 +21,10 @@ from ltunnel.wire.frames import Report
 
 REFRAIN = 60.0
 """Seconds without parity after it has made losses worse."""
-SIZES = (10, 14, 18, 24)
+SIZES = (10, 12, 14, 16, 18, 24)
 """Data shards of groups to choose from."""
-JUST = 1.0
-"""Seconds for which the first losses may be those of soundings."""
+SUSPECTED = Loss(0.1, 1.0)
+"""What a line is prepared for while it is sounded."""
 PACE = 0.1
 """Seconds over which it is counted how many datagrams are sent, at least."""
 DEEPEST = 4
@@ -48,6 +48,7 @@ class Choice(NamedTuple):
 
 
 NOTHING = Choice(0, 0, 1, "off")
+UNUSED = Choice(0, 0, 1, "nothing sent yet")
 EXEMPT = Choice(0, 0, 1, "the transport repairs losses itself")
 
 
@@ -55,8 +56,8 @@ class Steering:
     """Reports of one peer, and what follows from them."""
 
     __slots__ = (
-        "_bad", "_codes", "_counted", "_counted_at", "_held", "_needed", "_onset", "_pace", "_patient", "_refrain",
-        "_reports", "_settings", "_sounded", "choice", "losses",
+        "_bad", "_codes", "_counted", "_counted_at", "_held", "_needed", "_onset", "_pace", "_refrain", "_reports",
+        "_settings", "_sounded", "_sounding", "choice", "losses",
     )  # fmt: skip
 
     def __init__(self, settings: FecSettings, codes: Codes, by: str = CONFIGURATION) -> None:
@@ -64,7 +65,6 @@ class Steering:
         self.losses = Losses()
         self._needed = float("-inf")  # when as much as is chosen was last needed
         self._refrain = float("-inf")  # until when parity would do harm
-        self._patient = float("-inf")  # until when first losses are nothing special
         self._sounded = float("-inf")
         self._counted, self._counted_at, self._pace = 0, float("-inf"), 0.0
         self.change(settings, by)
@@ -74,6 +74,7 @@ class Steering:
         self._settings = settings
         self._bad, self._reports = 1.0, 0
         self._onset: Onset | None = None
+        self._sounding: tuple[int, int] | None = None  # epoch and counter behind soundings not yet told of
         self._held = NONE
         self.choice = NOTHING
         if settings.mode is FecMode.OFF or settings.parity == 0:
@@ -87,8 +88,9 @@ class Steering:
     def moved(self) -> None:
         """Take note that the path is another one: what the old one lost says nothing of it."""
         self.losses.forget()
-        self._refrain = self._patient = float("-inf")
+        self._refrain = float("-inf")
         self._onset = None
+        self.give_up()
 
     def report(self, epoch: int, report: Report, now: float) -> None:
         """Take cumulative counts of what has arrived of an epoch with this local index."""
@@ -96,7 +98,10 @@ class Steering:
             return
         self._count(now)
         if self.is_automatic:
-            self._steer(now)
+            sounding = self._sounding
+            if sounding is not None and (epoch != sounding[0] or report.expected >= sounding[1]):
+                self.give_up()
+            self._steer(now, just_sounded=sounding is not None)
 
     @property
     def is_automatic(self) -> bool:
@@ -109,9 +114,31 @@ class Steering:
             return False
         return self.losses.sent_since(now - KNOWN) < SOUNDINGS
 
-    def sounded(self, now: float) -> None:
-        """Take note that the line is sounded."""
-        self._sounded = now
+    def sounded(self, epoch: int, counter: int, now: float) -> None:
+        """Take note that the line is sounded, in an epoch and up to a counter.
+
+        What is sent until the answer comes goes into groups, of which the answer says whether they get parity.
+        """
+        settings = self._settings
+        self._sounded, self._sounding = now, (epoch, counter)
+        choice = choose(self._codes, SUSPECTED, 0.0, settings.target, settings.overhead)
+        self.choice = choice._replace(why="the line is sounded")
+
+    def give_up(self) -> None:
+        """Wait no longer for an answer to soundings."""
+        if self._sounding is not None:
+            self._sounding = None
+            self.choice = Choice(0, 0, 1, "no loss to repair")
+
+    @property
+    def is_sounding(self) -> bool:
+        """Whether soundings are not answered yet."""
+        return self._sounding is not None
+
+    @property
+    def withholds(self) -> bool:
+        """Whether groups that are closed now get no parity."""
+        return self.is_automatic and (self._sounding is not None or not self.choice.m)
 
     def _count(self, now: float) -> None:
         """Keep how many datagrams a second are sent, parity left out."""
@@ -120,38 +147,41 @@ class Steering:
             self._pace = self._counted / (now - self._counted_at) / (1 + _cost(self.choice))
             self._counted, self._counted_at = 0, now
 
-    def _steer(self, now: float) -> None:
+    def _steer(self, now: float, *, just_sounded: bool) -> None:
         if self._harms(now):
             self._refrain = now + REFRAIN
         if now < self._refrain:
-            self._onset, self._held = None, NONE
+            self._onset, self._sounding, self._held = None, None, NONE
             self.choice = Choice(0, 0, 1, "losses grew with the parity: the line is full")
             return
-        held = self._begin(now) or self._follow(now)
+        held = self._begin(now, just_sounded=just_sounded)
+        if held is None:
+            if self._sounding is not None:
+                return
+            held = self._follow(now)
         settings = self._settings
         target = settings.target if self.choice.m else max(settings.target, START)
         self._held = held
         fits = self._pace * settings.deadline * (1 + GRACE)
         self.choice = choose(self._codes, held, target, settings.target, settings.overhead, fits)
 
-    def _begin(self, now: float) -> Loss | None:
+    def _begin(self, now: float, *, just_sounded: bool) -> Loss | None:
         """Return the losses that parity begins with, or has begun with a moment ago; None: it goes by the usual rules.
 
         These take over with what has been found out.
         """
         onset, losses = self._onset, self.losses
         if onset is None:
-            if self.choice.m or now < self._patient:
-                return None
-            first = losses.first(sounded=now - self._sounded < JUST)
+            first = losses.sounding() if just_sounded else None
             if first is None:
                 return None
+            self._sounding = None
             self._onset = onset = Onset(first, now)
             self._watch(self._cost_of(onset.guess), onset.most)
             return onset.guess
         onset.add(losses.newest)
         if onset.is_wrong or onset.is_over(now):
-            self._onset, self._patient = None, now + WINDOW
+            self._onset = None
             self._held = NONE if onset.is_wrong else onset.found
             self._needed = now
             losses.known(self._held)
