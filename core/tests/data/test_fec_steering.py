@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 import pytest
 
@@ -31,12 +32,15 @@ class Path:
 
     def run(
         self, seconds: float, lost: int = 0, gaps: int | None = None, rate: int = 500, *, queue: float = 0.0,
-        trip: float = 0.04,
+        trip: float = 0.04, jitter: Callable[[], float] = float,
     ) -> None:  # fmt: skip
-        """Send `rate` datagrams each half second, of which `lost` are; round trips take `trip` and `queue` seconds."""
+        """Send `rate` datagrams each half second, of which `lost` are.
+
+        Round trips take `trip`, `queue` and what `jitter` returns, in seconds.
+        """
         for _ in range(int(seconds * 2)):
             self.now += 0.5
-            step = (trip + queue) / 10
+            step = (trip + queue + jitter()) / 10
             delays = self.steering.losses.delays
             for part in range(20, -1, -1):  # what is sent in the last two round trips before the report
                 delays.begin(self.sent + rate * (20 - part) // 21, self.now - part * step)
@@ -132,6 +136,61 @@ def test_what_is_lost_while_a_queue_stands_begins_nothing():
     assert path.pair[1] > 0
 
 
+def jittery(seed: int, most: float) -> Callable[[], float]:
+    """Return what makes round trips up to so many seconds longer, each way by itself."""
+    chance = random.Random(seed)
+    return lambda: chance.uniform(0, most) + chance.uniform(0, most)
+
+
+@pytest.mark.parametrize("most", [0.002, 0.01, 0.03])
+def test_jitter_is_no_queue(most):
+    for seed in range(20):
+        path, jitter = Path(), jittery(seed, most)
+        path.run(10, jitter=jitter)
+        assert path.pair == (0, 0)
+        path.run(4, lost=10, jitter=jitter)  # less than what counts in spite of a queue
+        assert path.pair[1] > 0, f"seed {seed}"
+
+
+@pytest.mark.parametrize("most", [0.002, 0.005])
+def test_a_queue_is_seen_in_spite_of_jitter(most):
+    for seed in range(20):
+        path, jitter = Path(), jittery(seed, most)
+        path.run(10, jitter=jitter)
+        path.run(60, lost=8, queue=0.05, jitter=jitter)
+        assert path.pair == (0, 0), f"seed {seed}"
+
+
+def test_a_queue_that_fills_and_drains_is_no_jitter():
+    """As TCP makes it that takes seven tenths of its window at each loss: 50 ms of it, 20 when it has."""
+    path = Path()
+    path.run(5)
+    for _ in range(12):
+        for step in range(10):
+            path.run(0.5, lost=8 if step == 9 else 0, queue=0.02 + 0.003 * step)
+    assert path.pair == (0, 0)
+
+
+@pytest.mark.parametrize(("rate", "size"), [(50, 10), (400, 10), (650, 14), (820, 18), (5000, 24)])
+def test_groups_are_as_large_as_they_fill_in_time(rate, size):
+    path = Path()
+    for _ in range(20):
+        k, m = path.pair
+        path.run(0.5, lost=rate // 10, rate=rate * (k + m) // k if m else rate)
+    k, m = path.pair
+    assert m > 0
+    assert k <= size
+    assert size == 10 or k >= size - 4
+
+
+def test_large_groups_need_less_parity():
+    shares = [choose(RS, Loss(0.1, 1.0), 1e-3, 1e-3, 0.6, fits) for fits in (0, 12, 14, 18, 30)]
+    costs = [choice.m / choice.k for choice in shares]
+    assert costs == sorted(costs, reverse=True)
+    assert costs[0] == 0.5
+    assert costs[-1] < 0.35
+
+
 def test_losses_of_the_line_are_still_known_when_its_repair_lets_a_queue_grow():
     path = Path()
     path.run(10, lost=5)
@@ -206,6 +265,44 @@ def test_round_trips_tell_of_a_queue():
     delays.restart()
     assert not delays.heard(5, 0.0, 9.0)
     assert delays.shortest == pytest.approx(0.05, rel=0.01)
+
+
+def test_what_others_send_than_the_data_path_is_timed_as_far_as_that_is_known():
+    delays = Delays()
+    delays.took(0.04)
+
+    def sent(first: int, count: int, now: float) -> None:
+        delays.begin(first, now)
+        delays.end(first + count)
+
+    sent(0, 10, 1.0)
+    sent(11, 10, 1.002)
+    assert delays.heard(10, 0.0, 1.09), "sent between 1.000 and 1.002"
+    sent(22, 10, 5.0)
+    assert delays.heard(21, 0.0, 5.01), "no telling when: as before"
+    assert not delays.heard(31, 0.0, 5.04)
+
+
+def test_reports_in_quick_succession_count_as_one():
+    path = Path()
+    path.run(5)
+    for _ in range(10):
+        path.now += 0.03
+        path.sent += 50
+        path.lost += 3
+        path.steering.report(7, Report(path.sent, path.sent - path.lost, path.lost), path.now)
+    assert path.pair == (0, 0)
+
+
+def test_what_comes_late_is_not_lost():
+    """On a path that reorders each report misses some, and the next tells that they have come."""
+    path = Path()
+    for number in range(60):
+        path.now += 0.5
+        path.sent += 100
+        missing = 5 * (number % 2)
+        path.steering.report(7, Report(path.sent, path.sent - missing, missing), path.now)
+    assert path.pair == (0, 0)
 
 
 @pytest.mark.parametrize("codes", [RS, XOR])
