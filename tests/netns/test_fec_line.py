@@ -33,7 +33,7 @@ class Line:
     def forget(self) -> None:
         """Start both programs anew, so that nothing is known of the line."""
         for tunnel in self.ends[::-1]:
-            tunnel.program.kill()
+            tunnel.program.stop()
             tunnel.start()
         for tunnel in self.ends:
             tunnel.wait_up()

@@ -150,7 +150,7 @@ def test_full_groups_wait_for_the_answer_no_longer_than_others(net):
 def test_an_answer_that_does_not_come_is_not_waited_for(net):
     line = Line(net)
     line.syn()
-    line.left.now += PATIENCE
+    line.left.now += PATIENCE + 2 * TRIP
     line.data(10)
     assert (line.close(), line.peer.fec.data_sent) == (0, 0)
     assert line.status["why"] == "no loss to repair"

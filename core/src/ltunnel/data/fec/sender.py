@@ -82,7 +82,7 @@ class ShardSender:
         """Find out what a line loses."""
         self._emitter.emit(soundings(), line.epoch, now)
         line.steering.sounded(line.epoch.local_index, line.epoch.counter, now)
-        line.until = now + PATIENCE
+        line.until = now + PATIENCE + 2 * (line.peer.rtt or 0.0)
         self._choose(line, now)
 
     # ---------------------------------------------------------------- what is to be done for a peer

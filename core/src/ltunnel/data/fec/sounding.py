@@ -19,7 +19,7 @@ SOUNDINGS = 48
 KNOWN = 3.0
 """Seconds for which it is known what a line does with so many."""
 PATIENCE = 0.3
-"""Seconds that are waited for the answer."""
+"""Seconds that are waited for the answer, besides two round trips."""
 
 _PADDING = memoryview(bytes((FrameType.PADDING,)))
 
