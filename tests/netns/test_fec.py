@@ -119,7 +119,7 @@ def test_changed_while_running(lab: Lab) -> None:
     assert json.loads(done.stdout)["mode"] == "fixed"
     traffic.transfer(node.host, hub.host, network.hub_inner, megabytes=5)
     sent, came = (tunnel.status()["peers"][0]["fec"] for tunnel in (node, hub))
-    assert (sent["data"], sent["parity"], sent["why"]) == (20, 10, "fixed by configuration")
+    assert (sent["data"], sent["parity"], sent["why"]) == (20, 10, "fixed by ltunnel ctl fec")
     assert sent["parity_sent"] > 1000
     assert came["parity_received"] > 0.9 * sent["parity_sent"]
     assert (came["refused"], came["data_sent"]) == (0, 0)

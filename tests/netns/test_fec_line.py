@@ -30,14 +30,23 @@ class Line:
     def ends(self) -> tuple[Tunnel, Tunnel]:
         return self.network.nodes[0], self.network.hub
 
+    def forget(self) -> None:
+        """Start both programs anew, so that nothing is known of the line."""
+        for tunnel in self.ends[::-1]:
+            tunnel.program.stop()
+            tunnel.start()
+        for tunnel in self.ends:
+            tunnel.wait_up()
+
     def fec(self, **order: str | int) -> None:
         for tunnel in self.ends:
             tunnel.fec(**order)
 
-    def bulk(self, seconds: int = SECONDS, congestion: str = "cubic") -> float:
+    def bulk(self, seconds: int = SECONDS, congestion: str = "cubic", streams: int = 1) -> float:
         """Send from the node to the hub; return Mbit/s."""
         host, hub = self.network.host(0), self.network.hub.host
-        done = traffic.tcp(host, hub, self.network.hub_inner, seconds=seconds, congestion=congestion)
+        more = {"seconds": seconds, "congestion": congestion, "streams": streams}
+        done = traffic.tcp(host, hub, self.network.hub_inner, **more)
         assert self.line.counts()[0].missed == 0, "the line itself could not keep up"
         return done.gbit_s * 1000
 
@@ -80,18 +89,42 @@ def test_fixed_at_five_percent(lab: Lab) -> None:
 
 
 def test_auto_at_ten_percent(lab: Lab) -> None:
+    """The first stream over a line of which nothing is known, its slow start included."""
     line = Line(lab, 0.10)
+
+    def first() -> float:
+        line.forget()
+        return line.bulk(20)
+
+    rates = until(first, 12)
+    shown = line.ends[0].status()["peers"][0]["fec"]
     line.fec(mode="off")
     without = line.bulk(5)
-    line.fec(mode="auto")
-    line.bulk(4)  # what the line loses becomes known
-    for tunnel in line.ends:
-        tunnel.wait_status(lambda status: status["peers"][0]["fec"]["parity"] > 0, "send parity", 5)
-    rates = until(line.bulk, 12)
     print(f"10 % lost: {without:.2f} Mbit/s without, in auto {rates}")
-    print(line.ends[0].status()["peers"][0]["fec"])
+    print(shown)
     assert without < 1.5
     assert max(rates) >= 12
+    assert shown["mode"] == "auto"
+
+
+@pytest.mark.parametrize("streams", [1, 8])
+def test_auto_leaves_a_full_line_alone(lab: Lab, streams: int) -> None:
+    line = Line(lab, 0.0)
+
+    def ratio() -> float:
+        rates = []
+        for mode in ("off", "auto"):
+            line.forget()
+            line.fec(mode=mode)
+            rates.append(line.bulk(8, streams=streams))
+        print(
+            f"nothing lost but by the queue, {streams} streams: {rates[0]:.2f} Mbit/s without, in auto {rates[1]:.2f}"
+        )
+        for tunnel in line.ends:
+            assert tunnel.status()["peers"][0]["fec"]["parity_sent"] == 0
+        return rates[1] / rates[0]
+
+    assert max(until(ratio, 0.97)) >= 0.97
 
 
 def test_bbr_pays_little_for_what_it_does_not_need(lab: Lab) -> None:

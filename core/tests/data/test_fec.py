@@ -13,6 +13,7 @@ from ltunnel.data.fec.codes import Codes
 from ltunnel.data.fec.settings import FecMode, FecSettings
 from ltunnel.testing import packets
 from ltunnel.testing.offload import complete, offload
+from ltunnel.wire.frames import Report
 from ltunnel.wire.types import MessageType
 from ltunnel_fec_rs import ReedSolomon
 from ltunnel_fec_xor import XorParity
@@ -216,7 +217,8 @@ def test_in_auto_lone_packets_do_not_drown_themselves(net):
     line = shards.line(peer, peer.epoch, left.now)
     for _ in range(4):
         left.now += 0.5
-        line.steering.report(1, round((left.now - 999) * 1000), round((left.now - 999) * 800), 50_000, left.now)
+        sent = round((left.now - 999) * 1000)
+        line.steering.report(1, Report(sent, sent * 4 // 5, sent // 5), left.now)
     shards._choose(line, left.now)
     assert line.choice.m > 0
     for i in range(2000):  # two seconds

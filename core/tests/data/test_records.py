@@ -8,7 +8,6 @@ import pytest
 
 from ltunnel.constants import REJECT_AFTER_PACKETS
 from ltunnel.data.records import HEADER, Assembly, RecordSealer, part_size
-from ltunnel.data.reports import INTERVAL, Reporter
 from ltunnel.session import Drop
 from ltunnel.testing import packets
 from ltunnel.wire.frames import Report
@@ -187,38 +186,6 @@ def test_no_last_part_is_tiny(largest):
         assert size > largest - 20
 
 
-def test_reports_are_made_while_something_arrives(pair):
-    left, right = pair
-    reporter = Reporter(right.control.sessions)
-    assert reporter.next_timeout() is None
-    right.take(left, send(left, *range(1, 6)))
-    reporter.heard(50.0)
-    assert reporter.next_timeout() == 50.0 + INTERVAL
-    assert reporter.take(50.1) == []
-    ((transport, flow, datagram),) = reporter.take(51.0)
-    assert (transport, flow) == (0, left.endpoint)
-    assert reporter.next_timeout() is None
-    (epoch,) = left.control.sessions.values()
-    frame, body = epoch.open_frame(datagram)
-    assert frame == FrameType.REPORT
-    assert Report.parse(body) == Report(75, 75, 0)
-    reporter.heard(52.0)
-    assert reporter.take(53.0) == [], "nothing new, nothing to say"
-
-
-def test_new_losses_are_reported_twice(pair):
-    left, right = pair
-    reporter = Reporter(right.control.sessions, least=1)
-
-    def reports(moment: float, lost: int) -> int:
-        datagrams = send(left, *range(1, 6))
-        right.take(left, datagrams[lost:])
-        reporter.heard(moment)
-        return len(reporter.take(moment + 1))
-
-    assert [reports(50.0, 0), reports(52.0, 2), reports(54.0, 0), reports(56.0, 1)] == [1, 2, 1, 2]
-
-
 def test_a_report_reaches_the_quality_of_the_path(pair):
     left, right = pair
     (there,) = left.control.sessions.values()
@@ -227,6 +194,6 @@ def test_a_report_reaches_the_quality_of_the_path(pair):
     assert peer_of(left).quality.loss == 0.005
     assert left.control.frames == []
     left.take(right, [back.seal_frame(FrameType.REPORT, b"short")])
-    left.take(right, [back.seal_frame(FrameType.REPORT, bytes(15) + b"\x01" + bytes(4))])
+    left.take(right, [back.seal_frame(FrameType.REPORT, bytes(15) + b"\x01" + bytes(8))])
     assert peer_of(left).stats.drops == {Drop.MALFORMED: 2}
     assert there.window.accepted == 3

@@ -170,7 +170,7 @@ FRAMES: dict[str, Any] = {
     "ping": Ping(b"token123", padding=4),
     "pong": Pong(b"token123", padding=4),
     "probe": Probe(b"token123", padding=4),
-    "report": Report(4096, 4094, 1),
+    "report": Report(4096, 4094, 1, 1000),
     "observe": Observe(b"token123", from_other=True),
     "observed": Observed(b"token123", True, 9001, ("192.0.2.7", 40_100)),
     "punch": Punch(

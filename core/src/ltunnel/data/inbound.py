@@ -380,7 +380,7 @@ class Inbound:
         newest = moves and counter + count - 1 > window.top
         window.commit(counter, count)
         peer.last_rx = now
-        self._reporter.heard(now)
+        self._reporter.heard(epoch, now)
         peer.unanswered_since = None
         path = peer.path
         if path is None or epoch is not peer.epoch or path.flow != flow or path.transport != transport:

@@ -10,9 +10,11 @@ from ltunnel.data.deliver import Delivery
 from ltunnel.data.fec.codes import Codes
 from ltunnel.data.fec.receiver import ShardReceiver
 from ltunnel.data.fec.sender import ShardSender
-from ltunnel.data.fec.settings import FecMode, FecSettings
+from ltunnel.data.fec.settings import CONFIGURATION, FecMode, FecSettings
 from ltunnel.session import Epoch, Peer
 
+ORDER = "ltunnel ctl fec"
+"""Who chose the settings, in status output, where it was not the configuration."""
 REPORT_AT = 16
 """Datagrams for which a report is sent, so that slow lines are steered too."""
 
@@ -69,11 +71,11 @@ class NodeFec:
         )
         if settings.data < 1 or settings.parity < 0 or settings.data + settings.parity > self.codes.max_shards:
             raise ValueError(f"data and parity: should be at least 1 and 0, together at most {self.codes.max_shards}")
-        self.sender.change(settings, now)
+        self.sender.change(settings, now, ORDER)
 
     def settle(self, settings: FecSettings, now: float) -> None:
         """Send as the configuration says from now on, whatever was ordered before. The codes must have the pair."""
-        if settings != self.sender.settings:
+        if (settings, CONFIGURATION) != (self.sender.settings, self.sender.by):
             self.sender.change(settings, now)
 
     def status(self) -> dict[str, Any]:

@@ -116,7 +116,7 @@ class Node:
             tun, self._outbound, local, refusals, stats,
             hub=settings.role is Role.HUB,
         )  # fmt: skip
-        self._reporter = Reporter(self.control.sessions, REPORT_AT if self.fec else LEAST)
+        self._reporter = Reporter(self.control.sessions, REPORT_AT if self.fec else LEAST, hastes=self.fec is not None)
         shards = self.fec.listen(delivery, self.control.sessions) if self.fec else None
         parts = self._transports, self.control, delivery, self._reporter, stats, shards, sender
         if self.relay is None:

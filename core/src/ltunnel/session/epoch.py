@@ -38,6 +38,8 @@ class Epoch:
         "confirmed",
         "counter",
         "created",
+        "haste",
+        "heard",
         "initiator",
         "local_index",
         "opener",
@@ -47,6 +49,7 @@ class Epoch:
         "reported_lost",
         "sealer",
         "send_word",
+        "told",
         "window",
     )  # fmt: skip
 
@@ -72,6 +75,12 @@ class Epoch:
         """How many of the accepted counters the peer has been told of."""
         self.reported_lost = 0
         """How many of the missing ones."""
+        self.told = float("-inf")
+        """When the peer was told of them last (monotonic seconds)."""
+        self.haste = 0
+        """How many reports of losses it was told of lately without waiting for their turn."""
+        self.heard = created
+        """When the last was accepted (monotonic seconds)."""
 
     def usable(self, now: float) -> bool:
         """Whether anything may still be sealed or opened with these keys."""

@@ -11,7 +11,7 @@ _MASK = (1 << REPLAY_WINDOW) - 1
 class ReplayWindow:
     """Remembers which of the last `REPLAY_WINDOW` counters have been accepted."""
 
-    __slots__ = ("_seen", "accepted", "gaps", "top")
+    __slots__ = ("_seen", "accepted", "gaps", "late", "top")
 
     def __init__(self) -> None:
         self.top = -1
@@ -20,6 +20,8 @@ class ReplayWindow:
         """How many counters have been accepted."""
         self.gaps = 0
         """How often counters were left out; where nothing is reordered, how many times datagrams were lost in a row."""
+        self.late = 0
+        """How many came after a higher one."""
         self._seen = 0  # bit i: counter top - i was accepted
 
     def fresh(self, first: int, count: int = 1) -> bool:
@@ -49,4 +51,5 @@ class ReplayWindow:
             self._seen = kept | ((1 << count) - 1) & _MASK
             self.top = last
         else:
+            self.late += count
             self._seen |= ((1 << count) - 1) << -ahead

@@ -4,7 +4,7 @@
 
     PING, PONG   token 8 | zero n      a PONG is as long as its PING
     PROBE        token 8 | zero n      a PING that does not move the session to where it came from
-    REPORT       expected 8 | accepted 8 | gaps 4
+    REPORT       expected 8 | accepted 8 | gaps 4 | held 4
     WELCOME      NAME 1 (the hub's), MTU 1, ADDRESS 0-8 (granted), NETWORK 0-24 (the tunnel's), HUB_ADDRESS 0-8,
                  FLAGS 1, PLACE 0-4
     PEERS        PEER 0-16, each: KEY 1, NAME 1, ADDRESS 0-8, MTU 0-1
@@ -35,7 +35,8 @@ from ltunnel.wire.text import escape
 from ltunnel.wire.tlv import Bounds, Entry, Interface, Network
 from ltunnel.wire.types import FrameType
 
-_REPORT = Struct(">QQI")
+_REPORT = Struct(">QQII")
+_LONGEST = (1 << 32) - 1
 TOKEN_SIZE = fields.TOKEN_SIZE
 PEER_LIMIT = 16
 
@@ -140,20 +141,22 @@ class Report:
     expected: int
     accepted: int
     gaps: int
+    held: int = 0
+    """Microseconds since the newest came, at most 2^32 - 1: what the report itself has waited."""
 
     def pack(self) -> bytes:
-        """Return the 20 bytes."""
-        return _REPORT.pack(self.expected, self.accepted, self.gaps)
+        """Return the 24 bytes."""
+        return _REPORT.pack(self.expected, self.accepted, self.gaps, min(self.held, _LONGEST))
 
     @classmethod
     def parse(cls, body: bytes) -> Self:
-        """Read the 20 bytes."""
+        """Read the 24 bytes."""
         if len(body) != _REPORT.size:
             raise WireError(f"REPORT of {len(body)} bytes")
-        expected, accepted, gaps = _REPORT.unpack(body)
+        expected, accepted, gaps, held = _REPORT.unpack(body)
         if accepted > expected or gaps > expected - accepted:
             raise WireError("REPORT of more than was expected")
-        return cls(expected, accepted, gaps)
+        return cls(expected, accepted, gaps, held)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

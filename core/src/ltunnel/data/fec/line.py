@@ -16,7 +16,7 @@ class Line:
     """The path to a peer with what is chosen for it, and its open groups."""
 
     __slots__ = ("choice", "code", "credit", "credited", "epoch", "exempt", "groups", "next",
-                 "path", "peer", "slow", "steering", "turn")  # fmt: skip
+                 "path", "peer", "slow", "steering", "turn", "until")  # fmt: skip
 
     def __init__(self, peer: Peer, epoch: Epoch, steering: Steering) -> None:
         self.peer = peer
@@ -33,5 +33,12 @@ class Line:
         self.turn = 0
         self.credit = MOST_CREDIT
         self.credited = 0.0
+        self.until = float("inf")
+        """When an answer to soundings is no longer waited for."""
         self.next = 0
         """Number of the next group."""
+
+    @property
+    def may_be_sounded(self) -> bool:
+        """Whether the path loses what it loses, and has proved itself."""
+        return not self.exempt and self.path is not None and self.path.budget is None

@@ -21,8 +21,9 @@ from ltunnel.data.fec.line import MOST_CREDIT, Line
 from ltunnel.data.fec.open_group import OpenGroup
 from ltunnel.data.fec.record_parity import Plan, largest_part, parity_of, plan
 from ltunnel.data.fec.residual import enough
-from ltunnel.data.fec.settings import FecMode, FecSettings
-from ltunnel.data.fec.steering import EXEMPT, NOTHING, Steering
+from ltunnel.data.fec.settings import CONFIGURATION, GRACE, FecMode, FecSettings
+from ltunnel.data.fec.sounding import PATIENCE, opens_connection, soundings
+from ltunnel.data.fec.steering import EXEMPT, NOTHING, UNUSED, Steering
 from ltunnel.data.grid import Arena, Bytes2D, GridCache, Nonces
 from ltunnel.data.records import part_size
 from ltunnel.data.staging import bundled
@@ -34,8 +35,6 @@ from ltunnel.wire.types import FrameType
 
 TRICKLE = 25.0
 """Parity shards a second that groups closed early may have beyond the overhead, in the modes auto and latency."""
-GRACE = 0.5
-"""How much longer than its deadline, as a share of it, a group waits that will be full by then at the pace so far."""
 COPIES = 2
 """Copies of a small packet of a slow flow, besides itself."""
 APART = 0.001
@@ -49,7 +48,10 @@ class ShardSender:
         self.codes = codes
         self.settings = settings
         self._reliable = reliable
+        self.by = CONFIGURATION
         self._lines: dict[Peer, Line] = {}
+        self._busy: set[Line] = set()  # lines to which something is sent in this turn
+        self._unsure: set[Line] = set()  # and those that are to be sounded
         self._open_groups: dict[OpenGroup, Line] = {}  # in the order of their deadlines
         self._graced: dict[OpenGroup, Line] = {}  # the same, of those that wait a little longer
         self._copied: dict[OpenGroup, Line] = {}  # and of single packets, whose copies are to follow
@@ -61,8 +63,22 @@ class ShardSender:
         self._emitter = Emitter(out, nonces, transports, send)
 
     def flush(self, now: float) -> None:
-        """Send parity that has come up; to be called at the end of each turn."""
+        """Send parity that has come up, and soundings; to be called at the end of each turn."""
         self._emitter.flush(now)
+        if self._unsure:
+            for line in self._unsure:
+                self._sound(line, now)
+            self._unsure.clear()
+        for line in self._busy:
+            line.steering.losses.delays.end(line.epoch.counter)
+        self._busy.clear()
+
+    def _sound(self, line: Line, now: float) -> None:
+        """Find out what a line loses."""
+        self._emitter.emit(soundings(), line.epoch, now)
+        line.steering.sounded(line.epoch.local_index, line.epoch.counter, now)
+        line.until = now + PATIENCE + 2 * (line.peer.rtt or 0.0)
+        self._choose(line, now)
 
     @property
     def picks(self) -> bool:
@@ -75,9 +91,8 @@ class ShardSender:
         """Return the line to a peer, with open groups only of this epoch and of the code that is chosen now."""
         line = self._lines.get(peer)
         if line is None:
-            for other in [other for other in self._lines if other.epoch is None]:
-                del self._lines[other]
-            line = self._lines[peer] = Line(peer, epoch, Steering(self.settings, self.codes))
+            self._lines = {other: its for other, its in self._lines.items() if other.epoch is not None}
+            line = self._lines[peer] = Line(peer, epoch, Steering(self.settings, self.codes, self.by))
             self._take_path(line, now)
         elif line.epoch is not epoch:
             self._close_all(line, now)
@@ -85,8 +100,17 @@ class ShardSender:
             line.steering.losses.delays.restart()
         if line.path is not peer.path:
             self._take_path(line, now)
-        line.steering.losses.delays.sent(epoch.counter, now)
+        if now >= line.until:
+            line.until = float("inf")
+            line.steering.give_up()
+            self._choose(line, now)
+        self._note(line, now)
         return line
+
+    def _note(self, line: Line, now: float) -> None:
+        """Take note of when the next counters are used."""
+        line.steering.losses.delays.begin(line.epoch.counter, now)
+        self._busy.add(line)
 
     def _take_path(self, line: Line, now: float) -> None:
         """Go by the path that is in use now."""
@@ -103,33 +127,28 @@ class ShardSender:
         if line is not None and not line.exempt:
             if peer.rtt is not None:
                 line.steering.losses.delays.took(peer.rtt)
-            line.steering.report(epoch.local_index, report.expected, report.accepted, report.gaps, now)
+            line.steering.report(epoch.local_index, report, now)
             self._choose(line, now)
             self.flush(now)
 
-    def change(self, settings: FecSettings, now: float) -> None:
-        """Go on with other settings. Raises ValueError when the code has no such pair."""
+    def change(self, settings: FecSettings, now: float, by: str = CONFIGURATION) -> None:
+        """Go on with other settings, which are somebody's. Raises ValueError when the code has no such pair."""
         wants_pair = settings.mode in (FecMode.FIXED, FecMode.SPREAD) and settings.parity
         if wants_pair and self.codes.get(settings.data, settings.parity) is None:
             raise ValueError(f"{self.codes.name} has no code with {settings.data} + {settings.parity} shards")
-        self.settings = settings
+        self.settings, self.by = settings, by
         for line in self._lines.values():
             self._close_all(line, now)
-            line.steering.change(settings)
+            line.steering.change(settings, by)
             self._choose(line, now)
             self.flush(now)
 
     def describe(self, peer: Peer) -> dict[str, Any]:
         """Say what is chosen for a peer and why, for status output."""
         line = self._lines.get(peer)
-        choice = line.choice if line is not None else NOTHING
-        return {
-            "mode": self.settings.mode.value,
-            "data": choice.k,
-            "parity": choice.m,
-            "groups": choice.depth,
-            "why": choice.why if line is not None else "nothing sent yet",
-        }
+        choice = line.choice if line is not None else UNUSED
+        k, m, depth = NOTHING[:3] if line is not None and line.steering.is_sounding else choice[:3]
+        return {"mode": self.settings.mode.value, "data": k, "parity": m, "groups": depth, "why": choice.why}
 
     def _choose(self, line: Line, now: float) -> None:
         choice = EXEMPT if line.exempt else line.steering.choice
@@ -167,7 +186,7 @@ class ShardSender:
         grid.tail[:full] = np.frombuffer(tail, np.uint8)
         if first:
             grid.indices[:full] += first
-        block, groups = deal(full, line.code.k, line.code.m)
+        block, groups = (0, 0) if line.steering.is_sounding else deal(full, line.code.k, line.code.m)
         base = line.next if line.next + groups <= NUMBERS else 0
         if block:
             line.next = following(base, groups)
@@ -231,6 +250,8 @@ class ShardSender:
 
         In the mode latency packets of slow flows go at once, with copies.
         """
+        if line.steering.is_unsure(now) and line.may_be_sounded and opens_connection(arena.data, spans):
+            self._unsure.add(line)
         if self.settings.mode is FecMode.LATENCY and self.settings.parity and not line.exempt:
             line.slow.begin()
             fast = []
@@ -334,7 +355,8 @@ class ShardSender:
                 closed.append(line.groups.pop())
 
     def _open(self, line: Line, code: FecCode, room: int, now: float) -> OpenGroup:
-        group = OpenGroup(code, room, line.next, line.epoch, now + self.settings.deadline)
+        patience = 2 if line.steering.is_sounding else 1
+        group = OpenGroup(code, room, line.next, line.epoch, now + self.settings.deadline * patience)
         line.next = following(line.next)
         self._open_groups[group] = line
         return group
@@ -346,7 +368,12 @@ class ShardSender:
 
     def _close(self, group: OpenGroup, now: float) -> None:
         """Send the parity of a group, as far as its keys are still good."""
-        line = next(groups.pop(group) for groups in self._waiting if group in groups)
+        line, is_copied = next(
+            (groups.pop(group), groups is self._copied) for groups in self._waiting if group in groups
+        )
+        if line.steering.withholds and not is_copied:
+            return
+        self._note(line, now)
         count = group.code.m if group.is_full else self._share(line, group, now)
         if count:
             self._emitter.hold(group.parity()[:count], group.epoch)

@@ -6,8 +6,12 @@ from dataclasses import dataclass
 from enum import Enum
 
 DEADLINE = 0.008
+GRACE = 0.5
+"""How much longer than its deadline, as a share of it, a group waits that will be full by then at the pace so far."""
 TARGET = 1e-3
 OVERHEAD = 0.6
+CONFIGURATION = "configuration"
+"""Who chose the settings, where it was not an order."""
 
 
 class FecMode(Enum):
