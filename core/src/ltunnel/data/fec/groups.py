@@ -75,9 +75,13 @@ class Groups:
             self._top = number
         return number
 
-    def is_whole(self, low: int) -> bool:
-        """Whether all data shards of a group came at once."""
-        return self._groups.get(expand(low, self._top), self) is None
+    def is_done(self, low: int) -> bool:
+        """Whether nothing is left to be done for a group: parity has nothing to repair."""
+        try:
+            group = self._groups[expand(low, self._top)]
+        except KeyError:
+            return False
+        return group is None or group.data is None
 
     def whole(self, number: int, count: int = 1) -> bool:
         """Take note that all data shards of `count` groups have come at once. False when one is known already."""
@@ -112,23 +116,30 @@ class Groups:
                 self._finish(group)
         return True
 
-    def take_run(self, low: int, used: int, index: int, k: int, m: int, rows: Sequence[Row], now: float) -> bool:
-        """Take data shards `index`, `index` + 1, ... of one group, all to be delivered. False: nothing was done."""
-        group, count = self._find(low, used, k, m, now), len(rows)
-        mask = (1 << count) - 1 << index
-        if group is None or not self._agrees(group, used, k, m) or index + count > (group.used or k):
-            return False
-        if group.have & mask:
-            return False
+    def mark(self, low: int, used: int, indices: Sequence[int], k: int, m: int, now: float) -> Group | None:
+        """Take note of data shards of one group, all to be delivered; what `keep` is to be given follows from `data`.
+
+        None where they have to be taken one by one; nothing was done then.
+        """
+        group, mask = self._find(low, used, k, m, now), 0
+        for index in indices:
+            mask |= 1 << index
+        if group is None or group.have & mask or mask.bit_count() != len(indices):
+            return None
+        if not self._agrees(group, used, k, m) or mask >> (group.used or k):
+            return None
         group.have |= mask
-        group.highest = max(group.highest, index + count - 1)
-        if group.data is not None:
-            group.data.update(zip(range(index, index + count), rows, strict=True))
-            self._grow(group, sum(map(len, rows)) + count * _ENTRY)
+        group.highest = max(group.highest, mask.bit_length() - 1)
         if group.data is not None and group.have == (1 << (group.used or k)) - 1:
             self._stats.wasted += len(group.parity)
             self._finish(group)
-        return True
+        return group
+
+    def keep(self, group: Group, indices: Sequence[int], rows: Sequence[Row]) -> None:
+        """Keep the coded rows of data shards that were marked."""
+        if group.data is not None:
+            group.data.update(zip(indices, rows, strict=True))
+            self._grow(group, sum(map(len, rows)) + len(rows) * _ENTRY)
 
     def take_parity(
         self, low: int, used: int, index: int, k: int, m: int, row: bytes, now: float

@@ -35,7 +35,6 @@ _HALF = NUMBERS >> 1
 Trailers = NDArray[np.uint64]
 """Of shards, as numbers."""
 _GROUP, _INDEX, _USED = 32, 24, 56  # where these begin in a trailer
-_NEXT_INDEX = np.arange(256, dtype=np.uint64) << np.uint64(_INDEX)
 
 
 def mark(rows: NDArray[np.uint8], base: int, trailers: Trailers) -> None:
@@ -94,12 +93,6 @@ def whole_groups(trailers: Trailers) -> tuple[int, int]:
     base = np.uint64(first & _MASK << _GROUP)
     alike = (trailers[:count] - base == data_trailers(count, groups, k, m)).all()
     return (count, groups) if alike else (0, 0)
-
-
-def are_a_run(trailers: Trailers) -> bool:
-    """Whether shards follow each other in one group."""
-    fits = (int(trailers[0]) >> _INDEX & 0xFF) + len(trailers) <= 255
-    return fits and bool((trailers - trailers[0] == _NEXT_INDEX[: len(trailers)]).all())
 
 
 def following(number: int, count: int = 1) -> int:

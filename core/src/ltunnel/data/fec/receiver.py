@@ -27,7 +27,6 @@ from ltunnel.data.fec.layout import (
     NUMBERS,
     TRAILER,
     Trailers,
-    are_a_run,
     trailers_of,
     whole_groups,
 )
@@ -46,6 +45,7 @@ SHARDS = (FEC_DATA, FEC_PARITY, RECORD_PARITY)
 _PLACES = np.arange(256, dtype=np.uint8)
 _TRAILER = Struct(">IBBBB")
 _HEAD = np.uint64(32)  # where `used` and the number of the group begin in a trailer
+_INDEX = 0xFF << 24  # the bits of the index in a trailer
 _DATA_KIND = bytes((FEC_DATA,))
 _ROW, _BUNDLE = int(FrameType.ROW), int(FrameType.BUNDLE)
 
@@ -147,7 +147,7 @@ class ShardReceiver:
         heads = (
             trailers_of(self.arena.array[at * length : stop * length].reshape(stop - at, length)) >> _HEAD
         ).tolist()
-        useful = {head for head in set(heads) if not groups.is_whole(head % NUMBERS)}
+        useful = {head for head in set(heads) if not groups.is_done(head % NUMBERS)}
         if not useful:
             fec.parity_received += len(heads)
             fec.wasted += len(heads)
@@ -167,7 +167,7 @@ class ShardReceiver:
     def _take_parity(self, peer: Peer, groups: Groups, shard: memoryview, now: float) -> None:
         peer.fec.parity_received += 1
         head, index, k, m, _ = _TRAILER.unpack_from(shard, len(shard) - TRAILER)
-        if groups.is_whole(head % NUMBERS):
+        if groups.is_done(head % NUMBERS):
             peer.fec.wasted += 1
             return
         row = bytes(shard[:-TRAILER])
@@ -248,17 +248,34 @@ class ShardReceiver:
         if done and not groups.whole(groups.number(int(trailers[0] >> _HEAD) % NUMBERS), count):
             done = 0
         others = range(done, len(rows)) if done else self._not_whole(groups, trailers)
-        if not others or self._run(groups, rows, trailers, others, now):
+        if not others:
             return None
-        view = self.arena.view
-        refused: list[int] = []
-        for row in others:
-            end = (at + row + 1) * length
-            head, index, k, m, _ = _TRAILER.unpack_from(view, end - TRAILER)
-            coded = bytes(view[end - length : end - TRAILER])
-            if not groups.take_data(head % NUMBERS, head // NUMBERS, index, k, m, coded, now):
-                refused.append(row)
+        refused = self._keep(groups, trailers, others, at, length, now)
         return [row for row in range(len(rows)) if row not in refused] if refused else None
+
+    def _keep(
+        self, groups: Groups, trailers: Trailers, which: Sequence[int], at: int, length: int, now: float
+    ) -> set[int]:
+        """Put shards into groups that are not whole, those of a group at once; return which are not to be delivered."""
+        numbers, together = trailers.tolist(), dict[int, list[int]]()
+        for row in which:
+            together.setdefault(numbers[row] & ~_INDEX, []).append(row)
+        view, refused = self.arena.view, set[int]()
+        for key, members in together.items():
+            low, used, k, m = key >> 32 & NUMBERS - 1, key >> 56, key >> 16 & 0xFF, key >> 8 & 0xFF
+            indices = [numbers[row] >> 24 & 0xFF for row in members]
+            group = groups.mark(low, used, indices, k, m, now)
+            if group is not None and group.data is None:
+                continue
+            starts = [(at + row) * length for row in members]
+            coded = [bytes(view[start : start + length - TRAILER]) for start in starts]
+            if group is not None:
+                groups.keep(group, indices, coded)
+                continue
+            for row, index, one in zip(members, indices, coded, strict=True):
+                if not groups.take_data(low, used, index, k, m, one, now):
+                    refused.add(row)
+        return refused
 
     @staticmethod
     def _not_whole(groups: Groups, trailers: Trailers) -> Sequence[int]:
@@ -269,18 +286,6 @@ class ShardReceiver:
             if count != head // NUMBERS or not groups.whole(groups.number(head % NUMBERS)):
                 others.add(head)
         return [row for row, head in enumerate(heads) if head in others]
-
-    @staticmethod
-    def _run(groups: Groups, rows: Bytes2D, trailers: Trailers, which: Sequence[int], now: float) -> bool:
-        """Put shards into the one group that they all follow each other in; False if it is not so."""
-        at, stop = which[0], which[-1] + 1
-        if stop - at != len(which) or not are_a_run(trailers[at:stop]):
-            return False
-        head, index, k, m, _ = _TRAILER.unpack(rows[at, -TRAILER:].tobytes())
-        coded = memoryview(rows[at:stop, :-TRAILER].tobytes())
-        length = rows.shape[1] - TRAILER
-        cut = [coded[start : start + length] for start in range(0, len(coded), length)]
-        return groups.take_run(head % NUMBERS, head // NUMBERS, index, k, m, cut, now)
 
     @staticmethod
     def _take_data(peer: Peer, groups: Groups, shard: memoryview, now: float) -> bool:
