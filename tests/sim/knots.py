@@ -95,11 +95,11 @@ class Scene:
 
     def talk(self, *pairs: str) -> None:
         """Let pairs begin sessions and find their direct paths."""
-        for one, other in pairs:
-            assert self.world.ping(self[one], self[other]) is not None
-        for one, other in pairs:
-            if one + other in self.links or other + one in self.links:
-                assert self.world.run(3, until=lambda one=one, other=other: self.kinds(one, other) == {"public"})
+        for pair in pairs:
+            assert self.world.ping(self[pair[0]], self[pair[1]]) is not None
+        for pair in pairs:
+            if pair in self.links or pair[::-1] in self.links:
+                assert self.world.run(3, until=self.both(pair[0], pair[1], "public"))
 
     def peer(self, here: str, there: str) -> Peer:
         node = self[here].node

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from ltunnel.data.relay_frames import Run
 from ltunnel.session import Peer
 from ltunnel.testing import Pings, packets
 from ltunnel.wire.advert import INFINITY, Advert, Route, Want
@@ -46,15 +47,16 @@ class Mallory:
         seen: list[tuple[bytes, bytes]] = []
         forwarder = self.relays._forwarder
 
-        def take(epoch: Any, count: int, length: int, now: float, rest: int) -> None:
-            data = bytes(forwarder.arena.view[: count * length + rest])
-            seen.append((TRAILER.unpack(data[length - TRAILER.size : length])[0], data))
+        def take_runs(epoch: Any, parts: Sequence[Run], length: int, now: float) -> None:
+            for first, stop, last, trailer in parts:
+                data = bytes(forwarder.arena.view[first * length : stop * length + last])
+                seen.append((TRAILER.unpack(trailer)[0], data))
 
         def take_record(epoch: Any, arena: Any, length: int, now: float) -> None:
             data = bytes(arena.view[:length])
             seen.append((TRAILER.unpack(data[-TRAILER.size :])[0], data))
 
-        forwarder.take, forwarder.take_record = take, take_record
+        forwarder.take_runs, forwarder.take_record = take_runs, take_record
         return seen
 
     def advert(self, to: str, dest: str, *, seqno: int, metric: int = 1, hops: int = 1) -> None:
@@ -188,6 +190,22 @@ def test_hostile_frames_are_counted(scene: Scene, seed: int) -> None:
     assert scene["a"].drops()["malformed"] >= 20
     assert scene.world.ping(scene["a"], scene["c"]) is not None
     assert scene.kinds("a", "c") == {"mesh"}
+
+
+def test_handshakes_in_the_name_of_others_cost_only_who_brings_them(scene: Scene) -> None:
+    """m may say that it brings INITs of c; those that c sends through the hub are answered all the same."""
+    mallory, node = Mallory(scene), scene["a"].node
+    assert node is not None
+    assert node.relay is not None
+    assert node.mesh is not None
+    neighbours, now = node.control._neighbours, scene.world.now
+    assert neighbours is not None
+    brought = [neighbours.answers(node.mesh, mallory.name("m") + mallory.name("c"), now) for _ in range(50)]
+    assert sum(brought) <= 8
+    assert neighbours.answers(node.relay, mallory.name("c"), now)
+    assert neighbours.answers(node.mesh, mallory.name("b") + mallory.name("c"), now)
+    assert not neighbours.answers(node.mesh, mallory.name("b") + b"stranger", now)
+    assert not neighbours.answers(node.mesh, b"stranger" + mallory.name("c"), now)
 
 
 def test_another_cannot_be_at_distance_zero(scene: Scene) -> None:

@@ -193,14 +193,14 @@ class Net:
 
     def node(
         self, who: str, address: str, /, *, pins=None, wall: float = WALL, flow=None, transports=("udp",),
-        relay: bool = False, routing=None, discovery=None, **changes,
+        relay: bool = False, in_mesh: bool = False, routing=None, discovery=None, **changes,
     ) -> Host:  # fmt: skip
         settings = self.settings(who, Role.NODE, address, **changes)
         ways = len(transports)
         control = ControlUnderTest(
             settings, random=self.randbytes, now=self.now, wall_offset=wall - self.now, pins=pins or {},
-            transports=(*transports, "relay") if relay else transports, relay=ways if relay else None,
-            routing=routing, discovery=discovery,
+            transports=(*transports, "relay", "mesh") if relay else transports, relay=ways if relay else None,
+            mesh=ways + 1 if in_mesh else None, routing=routing, discovery=discovery,
         )  # fmt: skip
         host = Host(self, who, control, flow or (f"203.0.113.{len(self.hosts) + 1}", 40000))
         host.relay = ways if relay else None

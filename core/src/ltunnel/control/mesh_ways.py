@@ -72,7 +72,7 @@ class MeshWays:
             if via not in self._ctx.hops.links or (flow in self._led and not self._routes.says(via, dest)):
                 self._ways.lose(table, way, now)
             elif route is not None:
-                way.hops = route.hops
+                way.hops, way.via = route.hops, self._ctx.hops.links[via]
                 if way.state is WayState.DEAD and flow not in self._led:
                     way.rounds = 0  # the far end may hear of it a little later
                     self._ways.probing.begin(table, way, now)

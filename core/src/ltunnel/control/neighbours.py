@@ -156,8 +156,10 @@ class Neighbours:
         if transport not in (ctx.relay, ctx.mesh):
             session = self._ways.session_at(transport, flow)
             return session is not None and session.in_use
-        neighbour = self._roster.named(flow[-NAME_SIZE:])
-        return neighbour is not None and not neighbour.refused and neighbour.inits.take(now)
+        neighbour, bringer = self._roster.named(flow[-NAME_SIZE:]), self._roster.named(flow[:NAME_SIZE])
+        if neighbour is None or neighbour.refused or bringer is None:
+            return False
+        return bringer.inits.take(now)  # the hub brings everybody's under their true names, a node whose it likes
 
     def admit(self, proved: Proved, now: float) -> None:
         """Take a neighbour that the hub has introduced, and that came by a way which is its own."""

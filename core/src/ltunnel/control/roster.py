@@ -23,7 +23,7 @@ ROSTER_LIMIT = 4096
 """As many as a hub has bindings."""
 INIT_RATE = 2.0
 INIT_BURST = 8.0
-"""INITs that are answered for one node through the relay: in a second, and at once."""
+"""INITs that are answered in a second, and at once: of one node through the hub, of all that one node brings."""
 
 
 class Neighbour:

@@ -10,7 +10,7 @@ flows are the names of the first node on the way and of the last. Here are the n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -18,7 +18,7 @@ import numpy as np
 from ltunnel.constants import DATA_OVERHEAD, RELAY_TRAILER
 from ltunnel.data.batch import Batch
 from ltunnel.data.grid import Arena
-from ltunnel.data.relay_frames import RelaySealer, open_relays, read_record, runs
+from ltunnel.data.relay_frames import RelaySealer, Run, open_relays, read_record, runs
 from ltunnel.plugin import Address, Buffer, Port, Transport
 from ltunnel.session import Drop, Epoch, Peer
 from ltunnel.wire.relay import NAME_SIZE, TRAILER, TTL, RelayTrailer, node_name
@@ -125,7 +125,11 @@ class RelayReceiver:
 
     def take(self, epoch: Epoch, count: int, length: int, now: float, rest: int) -> None:
         """Pass datagrams on that are for this node, as from the relay's flow of their sender."""
-        for first, stop, last, trailer in runs(self._inbound.rx, epoch.peer.stats, count, length, rest):
+        self.take_runs(epoch, runs(self._inbound.rx, epoch.peer.stats, count, length, rest), length, now)
+
+    def take_runs(self, epoch: Epoch, parts: Iterable[Run], length: int, now: float) -> None:
+        """Do so with frames that have been parted already."""
+        for first, stop, last, trailer in parts:
             destination, source, _, _ = TRAILER.unpack(trailer)
             if destination != self._name:
                 epoch.peer.stats.drop(Drop.NO_ROUTE, stop - first + (last > 0))

@@ -204,8 +204,12 @@ class RelaySealer:
         return send_sealed(self._transports, peer, self._out, pos, size, now)
 
 
-def runs(arena: Arena, stats: Stats, count: int, length: int, rest: int) -> Iterator[tuple[int, int, int, bytes]]:
-    """Part frames by their trailers: (first, stop, length of a shorter one behind `stop` or 0, trailer).
+Run = tuple[int, int, int, bytes]
+"""Frames with one trailer: (first, stop, length of a shorter one behind `stop` or 0, trailer)."""
+
+
+def runs(arena: Arena, stats: Stats, count: int, length: int, rest: int) -> Iterator[Run]:
+    """Part frames by their trailers.
 
     They lie at the start of `arena`, `count` of `length` bytes and one of `rest` bytes, if not 0. Frames that hold no
     datagram are counted and left out.

@@ -5,13 +5,13 @@ A hub sends them to the node itself, a node in a mesh to the next on the way (`l
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from ltunnel.constants import RELAY_TRAILER
 from ltunnel.data.batch import Batch
 from ltunnel.data.grid import Arena
-from ltunnel.data.relay_frames import RelaySealer, open_relays, read_record, runs, write_trailers
+from ltunnel.data.relay_frames import RelaySealer, Run, open_relays, read_record, runs, write_trailers
 from ltunnel.data.sending import usable_epoch
 from ltunnel.plugin import Buffer, Transport
 from ltunnel.session import Drop, Epoch, Peer
@@ -64,8 +64,12 @@ class RelayForwarder:
 
     def take(self, epoch: Epoch, count: int, length: int, now: float, rest: int) -> None:
         """Send frames on, or count why not."""
+        self.take_runs(epoch, runs(self._sealer.arena, epoch.peer.stats, count, length, rest), length, now)
+
+    def take_runs(self, epoch: Epoch, parts: Iterable[Run], length: int, now: float) -> None:
+        """Do so with frames that have been parted already."""
         origin, sealer = epoch.peer, self._sealer
-        for first, stop, last, trailer in runs(sealer.arena, origin.stats, count, length, rest):
+        for first, stop, last, trailer in parts:
             frames = stop - first + (last > 0)
             target, signed = self._address(origin, trailer, frames, now)
             if target is not None:

@@ -9,13 +9,13 @@ the other side are copied there.
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 
 from ltunnel.constants import RELAY_TRAILER
 from ltunnel.data.batch import Batch
 from ltunnel.data.grid import Arena
 from ltunnel.data.relay import RelayReceiver
-from ltunnel.data.relay_frames import open_relays, runs
+from ltunnel.data.relay_frames import Run, open_relays, runs
 from ltunnel.data.relay_hub import RelayForwarder
 from ltunnel.plugin import Buffer
 from ltunnel.session import Drop, Epoch, Hops, Peer
@@ -76,26 +76,21 @@ class MeshRelays:
         """See `Relays.take`."""
         arena, ours = self._arena, self._arena is self._receiver.arena
         parts = list(runs(arena, epoch.peer.stats, count, length, rest))
-        rest = rest if rest > RELAY_TRAILER else 0  # `runs` has counted it
-        if all((trailer[:NAME_SIZE] == self._own) is ours for *_, trailer in parts):
-            if parts:
-                self._pass(ours, epoch, count, length, now, rest)
+        if all((part[3][:NAME_SIZE] == self._own) is ours for part in parts):
+            self._pass(ours, epoch, parts, length, now)
             return
         held = bytes(arena.view[: count * length + rest])
         for first, stop, last, trailer in parts:
             ours = trailer[:NAME_SIZE] == self._own
-            start, size, full = first * length, length, stop - first
-            end = start + full * length + last
-            if not full:
-                size, full, last = last, 1, 0
+            start, end = first * length, stop * length + last
             (self._receiver if ours else self._forwarder).arena.view[: end - start] = held[start:end]
-            self._pass(ours, epoch, full, size, now, last)
+            self._pass(ours, epoch, [(0, stop - first, last, trailer)], length, now)
 
     def take_one(self, epoch: Epoch, frame: Buffer, now: float) -> None:
         """See `Relays.take_one`."""
-        ours = self._for_us(frame)
-        (self._receiver if ours else self._forwarder).arena.view[: len(frame)] = frame
-        self._pass(ours, epoch, 1, len(frame), now, 0)
+        self._arena = (self._receiver if self._for_us(frame) else self._forwarder).arena
+        self._arena.view[: len(frame)] = frame
+        self.take(epoch, 1, len(frame), now, 0)
 
     def take_record(self, epoch: Epoch, arena: Arena, length: int, now: float) -> None:
         """See `Relays.take_record`."""
@@ -106,14 +101,14 @@ class MeshRelays:
         else:
             self._forwarder.take_record(epoch, arena, length, now)
 
-    def _pass(self, ours: bool, epoch: Epoch, count: int, length: int, now: float, rest: int) -> None:
-        """Hand over what lies at the start of the arena of whichever side it is for."""
+    def _pass(self, ours: bool, epoch: Epoch, parts: Sequence[Run], length: int, now: float) -> None:
+        """Hand over what lies in the arena of whichever side it is for."""
         if ours:
             self._inside = True
-            self._receiver.take(epoch, count, length, now, rest)
+            self._receiver.take_runs(epoch, parts, length, now)
             self._inside = False
         else:
-            self._forwarder.take(epoch, count, length, now, rest)
+            self._forwarder.take_runs(epoch, parts, length, now)
 
     def _for_us(self, frame: Buffer) -> bool:
         """Whether a frame is this node's, or too short to say."""
