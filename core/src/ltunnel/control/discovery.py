@@ -175,20 +175,20 @@ class Discovery:
             return
         self._questions.answered(frame.token)
         query, version = asked.query, version_of(asked.address)
-        if version_of(frame.address) != version:  # a translator between IP versions is nothing to punch through
+        if query.version and version_of(frame.address) != query.version:  # by a translator between IP versions
             return
         self._other[version] = frame.other_port or self._other.get(version, 0)
         self._places.answered(query.carrier, asked.address)
         if not query.port and not query.to_other:
             self._places.seen[query.carrier, version] = frame.address
-        self._answer(query, frame.address, now)
+        self._answer(asked, frame.address, now)
 
     def echoed(self, token: bytes, now: float) -> None:
         """Take a datagram that was sent to the own outside address, and came back."""
         asked = self._questions.get(token)
         if asked is not None and asked.query.to_self:
             self._questions.answered(token)
-            self._answer(asked.query, asked.address, now)
+            self._answer(asked, asked.address, now)
 
     def told(self, places: Sequence[HubPlace], now: float) -> None:
         """Take what the hub says of its own addresses, in WELCOME; one that was lost before may know nothing more."""
@@ -226,11 +226,11 @@ class Discovery:
         )  # fmt: skip
         self._tell(signal, now)
 
-    def _answer(self, query: Query, address: Address, now: float) -> None:
+    def _answer(self, asked: Question, address: Address, now: float) -> None:
+        query, other = asked.query, self._other.get(version_of(asked.address), 0)
         self._tell(
-            Signal(kind=SignalKind.OBSERVED, query=query, address=address,
-                   other_port=self._other.get(version_of(address), 0), carrier=query.carrier, port=query.port,
-                   peer=query.peer), now,
+            Signal(kind=SignalKind.OBSERVED, query=query, address=address, other_port=other, carrier=query.carrier,
+                   port=query.port, peer=query.peer), now,
         )  # fmt: skip
 
     # ---------------------------------------------------------------- what the agent wants
