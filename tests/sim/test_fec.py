@@ -160,6 +160,9 @@ def test_parameters_change_while_it_runs(make_world: MakeWorld) -> None:
         node.link.change("up", loss=0.02)
         stream.run(3)
         assert (fec_of(node)["data"], fec_of(node)["parity"]) == pair
+    assert fec_of(node)["why"] == "spread by ltunnel ctl fec"
+    node.node.fec.settle(node.node.fec.sender.settings, world.now)
+    assert fec_of(node)["why"] == "spread by configuration"
     node.node.fec.change(world.now, parity=0)
     sent = fec_of(node)["parity_sent"]
     stream.run(1)

@@ -1,7 +1,7 @@
 """Parity from the first losses on: much at once, as much as is right soon.
 
 A TCP that loses one of its first packets stays slow for seconds, so there is no time to wait for reports to agree. If
-soundings are lost (`ltunnel.data.fec.sounding`), parity begins. How much they say with little certainty. So
+soundings are lost (`ltunnel.data.fec.sounding`), parity begins. How much it should be they do not say for certain, so
 the guess is a high one, it is made anew with each report, and if nothing more is lost it is dropped.
 """
 

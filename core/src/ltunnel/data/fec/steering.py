@@ -183,7 +183,7 @@ class Steering:
         if onset.is_wrong or onset.is_over(now):
             self._onset = None
             self._held = NONE if onset.is_wrong else onset.found
-            self._needed = now
+            self._needed = now - WINDOW / 2  # it was a guess
             losses.known(self._held)
             return self._held
         return onset.guess
