@@ -14,8 +14,9 @@ CUT = {"tso": False, "gso": False, "tx-udp-segmentation": False}
 """Frames as they are on a wire, so that each is lost by itself."""
 LEAST, MOST = 4, 12
 """Rounds of two seconds."""
-LEAST_RATIO = {"packet": 0.75, "tun": 0.9}
-"""Without segmentation offload, as here, a packet socket costs more than UDP: 0.84 of its speed was measured at 1 %."""
+LEAST_RATIO = {"packet": 0.8, "tun": 0.9}
+"""With few losses the speed is that of small batches there and back, one at a time, where a packet socket takes longer
+than UDP: 0.90 of its speed was measured at 1 %."""
 
 
 def build(lab: Lab, name: str, settings: dict[str, object], number: int) -> tuple[Tunnel, Tunnel]:
