@@ -213,9 +213,9 @@ class Mesh:
                 anew = self._fresh.get(name) == REPEATS
                 if name in self._fresh:
                     self._send(name, self.routes.tell(name, None, now), now, anew=anew)
-                lost = [dest for dest in self._news if name not in self._fresh or dest not in self.routes.chosen]
-                if lost:
-                    self._send(name, self.routes.tell(name, lost, now), now)
+                rest = [dest for dest in self._news if name not in self._fresh or dest not in self.routes.chosen]
+                if rest:
+                    self._send(name, self.routes.tell(name, rest, now), now)
             self._fresh = {name: left - 1 for name, left in self._fresh.items() if left > 1}
             self._news = {dest: left - 1 for dest, left in self._news.items() if left > 1}
         asking = self._ask(now)
