@@ -38,7 +38,7 @@ def nat_view(answer: Mapping[str, Any]) -> RenderableType:
 def _nat(answer: Mapping[str, Any]) -> Iterator[RenderableType]:
     yield Text(f"NAT: {_word(answer, 'nat')}")
     behaviour = answer.get("behaviour") or {}
-    yield Text("     " + ", ".join(f"{name}: {str(value).replace('_', ' ')}" for name, value in behaviour.items()))
+    yield Text("     " + ", ".join(f"{name}: {value}".replace("_", " ") for name, value in behaviour.items()))
     for mapped in answer.get("mapped") or ():
         host, port = mapped["address"]
         yield Text(f"mapped by a router: {printable(str(host))} port {port} ({mapped['carrier']})")
