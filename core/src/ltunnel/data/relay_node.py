@@ -88,9 +88,12 @@ class MeshRelays:
 
     def take_one(self, epoch: Epoch, frame: Buffer, now: float) -> None:
         """See `Relays.take_one`."""
-        self._arena = (self._receiver if self._for_us(frame) else self._forwarder).arena
-        self._arena.view[: len(frame)] = frame
-        self.take(epoch, 1, len(frame), now, 0)
+        if self._for_us(frame):
+            self._inside = True
+            self._receiver.take_one(epoch, frame, now)
+            self._inside = False
+        else:
+            self._forwarder.take_one(epoch, frame, now)
 
     def take_record(self, epoch: Epoch, arena: Arena, length: int, now: float) -> None:
         """See `Relays.take_record`."""
