@@ -9,7 +9,20 @@ import pytest
 from ltunnel.testing import Network, Packet
 from ltunnel.testing.datagrams import UDP
 from tests.sim.sites import LINE, Meeting, new_world
-from tests.sim.versions import A6, B6, HUB4, HUB6, add_site, count_to, direct_hosts, gate_of, host_of, meet, seen
+from tests.sim.versions import (
+    A6,
+    B6,
+    HUB4,
+    HUB6,
+    add_site,
+    count_to,
+    direct_hosts,
+    gate_of,
+    host_of,
+    meet,
+    renumber,
+    seen,
+)
 
 RUNS = 20
 SOON = 5.0
@@ -108,11 +121,8 @@ def test_another_prefix_is_proved_anew():
     meeting = meet("renumbered")
     meeting.begin()
     assert meeting.talk(SOON, until=meeting.direct)
-    link, new = meeting.a.link, "2001:db8:c::2"
-    ipv4, _ = meeting.a.host._interfaces[link]
-    meeting.a.host._interfaces[link] = (ipv4, new)
-    link.parent.remove_route(A6)
-    link.parent.add_route(new, link)
+    new = "2001:db8:c::2"
+    renumber(meeting.a, A6, new)
     assert meeting.talk(30, until=lambda: meeting.direct() and f"[{new}]" in meeting.path(meeting.b)["endpoint"])
     assert seen(meeting.a, 6)["seen"]["udp"].startswith(f"[{new}]:")
 
@@ -163,11 +173,8 @@ def test_a_hub_that_gets_another_prefix_is_asked_there():
     meeting = meet("hub renumbered")
     meeting.begin()
     assert meeting.talk(SOON, until=meeting.direct)
-    link, new = meeting.hub.link, "2001:db8:1::1"
-    ipv4, _ = meeting.hub.host._interfaces[link]
-    meeting.hub.host._interfaces[link] = (ipv4, new)
-    link.parent.remove_route(HUB6)
-    link.parent.add_route(new, link)
+    new = "2001:db8:1::1"
+    renumber(meeting.hub, HUB6, new)
     heard = count_to(meeting.world, new)
     meeting.talk(130)
     ends = (A6, B6)

@@ -80,3 +80,12 @@ def count_to(world: World, host: str, at: Router | None = None) -> list[Packet]:
 
     place.receive = note  # type: ignore[method-assign]
     return heard
+
+
+def renumber(machine: SimNode, old: str, new: str) -> None:
+    """Give a machine another IPv6 address, and its network the route to it."""
+    link = machine.link
+    ipv4, _ = machine.host._interfaces[link]
+    machine.host._interfaces[link] = (ipv4, new)
+    link.parent.remove_route(old)
+    link.parent.add_route(new, link)

@@ -15,6 +15,25 @@ def to_peer(end, other) -> Peer:
     return end.fib.names[node_name(other.key)]
 
 
+def peer_of(end) -> Peer:
+    """Return the peer of an end that has one only."""
+    (peer,) = set(end.fib._hosts.values())
+    return peer
+
+
+def stream(number: int, size: int) -> bytes:
+    """Return a TCP super-packet to port `number`."""
+    return packets.tcp("10.0.0.1", "10.0.0.2", 1, number, random.Random(number).randbytes(size), seq=number)
+
+
+def arrived(right) -> dict[int, bytes]:
+    """Return what has come, by destination port."""
+    out: dict[int, bytes] = {}
+    for packet in right.tun.parsed():
+        out[packet.dport] = out.get(packet.dport, b"") + packet.payload
+    return out
+
+
 def inject(end, rng: random.Random) -> tuple[list[bytes], list[bytes]]:
     """Send packets of all kinds and sizes; return the datagrams, and the packets as they should arrive."""
     expected: list[bytes] = []

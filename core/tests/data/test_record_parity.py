@@ -9,6 +9,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
+from core.tests.data.pieces import arrived, peer_of, stream
 from ltunnel.data.fec.codes import Codes
 from ltunnel.data.fec.groups import PATIENCE
 from ltunnel.data.fec.record_parity import MOST_BYTES, RECORD_PARITY, TRAILER, Shape, plan
@@ -25,15 +26,6 @@ SIZE = 59_312
 SEG = 1348
 
 
-def peer_of(end):
-    (peer,) = set(end.fib._hosts.values())
-    return peer
-
-
-def stream(number: int, size: int = SIZE) -> bytes:
-    return packets.tcp("10.0.0.1", "10.0.0.2", 1, number, random.Random(number).randbytes(size), seq=number)
-
-
 def make(net, k=10, m=3, plugin="rs", mode=FecMode.FIXED, **more):
     left, right = net.pair(fec=(Codes(plugin, PLUGINS[plugin]), FecSettings(mode=mode, data=k, parity=m)), **more)
     net.use_records(left)
@@ -46,15 +38,8 @@ def send(left, *numbers: int, size: int = SIZE) -> list[bytes]:
     return [datagram for _, datagram in left.pump()]
 
 
-def arrived(right) -> dict[int, bytes]:
-    out: dict[int, bytes] = {}
-    for packet in right.tun.parsed():
-        out[packet.dport] = out.get(packet.dport, b"") + packet.payload
-    return out
-
-
 def whole(*numbers: int) -> dict[int, bytes]:
-    return {number: stream(number)[40:] for number in numbers}
+    return {number: stream(number, SIZE)[40:] for number in numbers}
 
 
 def parts_of(datagrams: list[bytes], prefix: int = 0) -> tuple[list[bytes], list[bytes]]:
@@ -333,7 +318,7 @@ def test_lies_cost_neither_memory_nor_an_exception(net, plugin):
         epoch.created = peer.epoch.created = left.now = right.now
         peer_of(left).quality.report(1, 2000 + number * 100, 2000 + number * 100, right.now)
         for port, payload in arrived(right).items():
-            assert payload == stream(port)[40:]
+            assert payload == stream(port, SIZE)[40:]
             delivered[port] += 1
         right.tun.clear()
         assembly = right.inbound.records.assembly

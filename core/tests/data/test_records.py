@@ -6,22 +6,12 @@ import random
 
 import pytest
 
+from core.tests.data.pieces import arrived, peer_of, stream
 from ltunnel.constants import REJECT_AFTER_PACKETS
 from ltunnel.data.records import HEADER, Assembly, RecordSealer, part_size
 from ltunnel.session import Drop
-from ltunnel.testing import packets
 from ltunnel.wire.frames import Report
 from ltunnel.wire.types import FrameType, MessageType
-
-
-def peer_of(end):
-    (peer,) = set(end.fib._hosts.values())
-    return peer
-
-
-def stream(number: int, size: int = 20_000) -> bytes:
-    body = random.Random(number).randbytes(size)
-    return packets.tcp("10.0.0.1", "10.0.0.2", 1, number, body, seq=number)
 
 
 @pytest.fixture
@@ -37,13 +27,6 @@ def send(left, *numbers: int, size: int = 20_000) -> list[bytes]:
     return [datagram for _, datagram in left.pump()]
 
 
-def arrived(right) -> dict[int, bytes]:
-    out: dict[int, bytes] = {}
-    for packet in right.tun.parsed():
-        out[packet.dport] = out.get(packet.dport, b"") + packet.payload
-    return out
-
-
 def test_a_record_is_sealed_once_and_says_so(pair):
     left, right = pair
     datagrams = send(left, 1)
@@ -53,7 +36,7 @@ def test_a_record_is_sealed_once_and_says_so(pair):
     assert left.port.calls == 1
     right.take(left, datagrams)
     assert len(right.tun.writes) == 1
-    assert arrived(right) == {1: stream(1)[40:]}
+    assert arrived(right) == {1: stream(1, 20_000)[40:]}
 
 
 @pytest.mark.parametrize("gro", [True, False])
@@ -63,7 +46,7 @@ def test_parts_of_many_records_in_any_order(pair, gro):
     datagrams = send(left, *range(1, 11))
     random.Random(5).shuffle(datagrams)
     right.take(left, datagrams)
-    assert arrived(right) == {number: stream(number)[40:] for number in range(1, 11)}
+    assert arrived(right) == {number: stream(number, 20_000)[40:] for number in range(1, 11)}
 
 
 def test_a_record_that_lacks_a_part_is_lost_alone(pair):
@@ -88,7 +71,7 @@ def test_repeated_parts_of_a_record_that_is_not_complete_do_not_count(pair):
     left, right = pair
     datagrams = send(left, 1)
     right.take(left, datagrams[:-1] + datagrams[3:9] + datagrams[3:4] + datagrams[-1:])
-    assert arrived(right) == {1: stream(1)[40:]}
+    assert arrived(right) == {1: stream(1, 20_000)[40:]}
 
 
 def test_a_changed_part_spoils_its_record_alone(pair):
@@ -132,7 +115,7 @@ def test_headers_that_lie(pair):
 @pytest.mark.parametrize("frame", [FrameType.ROW, FrameType.PING, FrameType.RELAY, FrameType.FEC_DATA])
 def test_only_packets_come_in_records(pair, frame):
     left, right = pair
-    left.tun.inject(stream(1), gso_size=1300)
+    left.tun.inject(stream(1, 20_000), gso_size=1300)
 
     class Changed(RecordSealer):
         def seal(self, epoch, plain, grid, size):

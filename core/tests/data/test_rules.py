@@ -6,6 +6,7 @@ import struct
 
 import pytest
 
+from core.tests.data.pieces import peer_of
 from ltunnel.constants import REJECT_AFTER_PACKETS, REJECT_AFTER_TIME
 from ltunnel.data.virtio import VNET
 from ltunnel.data.waiting import PATIENCE
@@ -14,11 +15,6 @@ from ltunnel.testing import packets
 from ltunnel.wire.types import FrameType
 
 UDP = packets.udp("10.0.0.1", "10.0.0.2", 1, 2, b"hello")
-
-
-def peer_of(end):
-    (peer,) = set(end.fib._hosts.values())
-    return peer
 
 
 def test_an_inner_source_that_is_not_the_peers_is_dropped(net):
