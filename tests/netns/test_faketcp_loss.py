@@ -14,9 +14,9 @@ CUT = {"tso": False, "gso": False, "tx-udp-segmentation": False}
 """Frames as they are on a wire, so that each is lost by itself."""
 LEAST, MOST = 4, 12
 """Rounds of two seconds."""
-LEAST_RATIO = {"packet": 0.8, "tun": 0.9}
-"""With few losses the speed is that of small batches there and back, one at a time, where a packet socket takes longer
-than UDP: 0.90 of its speed was measured at 1 %."""
+LEAST_RATIO = 0.8
+"""With few losses the speed is that of small batches there and back, one at a time, where fake TCP takes longer than
+UDP: 0.88 to 0.91 of its speed were measured at 1 %, with either backend, and single rounds differ by a tenth."""
 
 
 def build(lab: Lab, name: str, settings: dict[str, object], number: int) -> tuple[Tunnel, Tunnel]:
@@ -46,10 +46,10 @@ def test_it_keeps_up_with_udp(lab: Lab, percent: float, backend: str) -> None:
         lab.internet.lose(f"to-{node.host.name}", percent)
 
     rates: list[list[float]] = [[], []]
-    ratio, least = 0.0, LEAST_RATIO[backend]
-    while len(rates[0]) < LEAST or (ratio < least and len(rates[0]) < MOST):
+    ratio = 0.0
+    while len(rates[0]) < LEAST or (ratio < LEAST_RATIO and len(rates[0]) < MOST):
         for (hub, node), seen in zip(lines, rates, strict=True):
             seen.append(traffic.tcp(node.host, hub.host, "10.0.0.1", seconds=2).gbit_s)
         ratio = fmean(rates[1]) / fmean(rates[0])
 
-    assert ratio >= least, rates
+    assert ratio >= LEAST_RATIO, rates
