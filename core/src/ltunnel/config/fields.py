@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
 from typing import NamedTuple
 
+from ltunnel.plugin import write_address
 from ltunnel.registry.stack import LABEL
 from ltunnel.wire.text import NAME_LIMIT, valid_name
 
@@ -25,7 +26,7 @@ class HostPort(NamedTuple):
     port: int
 
     def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return write_address((self.host, self.port))
 
 
 def read_listen(value: object) -> HostPort:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
-from ltunnel.plugin import Address, Flow, is_private
+from ltunnel.plugin import Address, Flow, is_private, write_address
 from ltunnel.session.peer import Network
 
 Describe = Callable[[int, Flow], str]
@@ -19,8 +19,7 @@ Describe = Callable[[int, Flow], str]
 def describe_endpoint(_transport: int, flow: Flow) -> str:
     """Name a flow that is a socket endpoint ``(host, port, ...)``; anything else by its own text."""
     if isinstance(flow, tuple) and len(flow) >= 2:
-        host, port = str(flow[0]), flow[1]
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return write_address((str(flow[0]), flow[1]))
     return str(flow)
 
 

@@ -12,7 +12,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from ltunnel.control.limits import Bucket
-from ltunnel.plugin import Address, Carrier, LocalAddress, is_private, read_target
+from ltunnel.plugin import Address, Carrier, LocalAddress, is_private, read_target, write_address
 from ltunnel.wire.places import HubPlace
 
 ASK_RATE, ASK_BURST = 1.0, 60.0
@@ -99,7 +99,7 @@ class HubPlaces:
                 "version": version,
                 "used": version == self.version,
                 "seen": {
-                    carrier.name.lower(): _words(self.seen[carrier, version])
+                    carrier.name.lower(): write_address(self.seen[carrier, version])
                     for carrier in Carrier
                     if (carrier, version) in self.seen
                 },
@@ -139,7 +139,3 @@ def _has(version: int, local: Iterable[LocalAddress]) -> bool:
         if ip is not None and ip.version == version and not (is_private(ip) if version == 6 else ip.is_link_local):
             return True
     return False
-
-
-def _words(address: Address) -> str:
-    return f"[{address[0]}]:{address[1]}" if ":" in address[0] else f"{address[0]}:{address[1]}"

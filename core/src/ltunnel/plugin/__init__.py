@@ -17,7 +17,7 @@ packet::
 
 import pluggy
 
-from ltunnel.plugin.addresses import is_private, read_target
+from ltunnel.plugin.addresses import is_private, read_target, write_address
 from ltunnel.plugin.descriptors import (
     CipherDescriptor,
     DiscoveryDescriptor,
@@ -134,4 +134,5 @@ __all__ = [
     "hookspec",
     "is_private",
     "read_target",
+    "write_address",
 ]

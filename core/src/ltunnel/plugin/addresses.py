@@ -1,4 +1,4 @@
-"""Which addresses probes may go to. Agents choose by this, and the core enforces it."""
+"""How addresses are written, and which of them probes may go to: agents choose by that, and the core enforces it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,12 @@ _EXAMPLES: tuple[IPv4Network | IPv6Network, ...] = tuple(
     map(ip_network, ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "198.18.0.0/15", "2001:db8::/32"))
 )
 """Addresses of examples and test networks (RFC 5737, RFC 2544, RFC 3849). They stand for public ones."""
+
+
+def write_address(address: Address) -> str:
+    """Write an address as ``host:port``, IPv6 in brackets: ``192.0.2.7:4500``, ``[2001:db8::7]:4500``."""
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def read_target(address: Address) -> IPAddress | None:

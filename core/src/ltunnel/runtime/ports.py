@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ltunnel.errors import HostError
-from ltunnel.plugin import Endpoint, Port, PortKind, PortSpec
+from ltunnel.plugin import Endpoint, Port, PortKind, PortSpec, write_address
 from ltunnel.runtime.host_changes import HostChanges
 from ltunnel.runtime.raw import open_raw
 from ltunnel.runtime.shared import Sharing
@@ -103,8 +103,7 @@ def _explain(error: OSError, spec: PortSpec) -> str:
 
 def name_address(address: Endpoint) -> str:
     """Write a socket address as ``host:port``, IPv6 in brackets."""
-    host, port = address[0], address[1]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return write_address((address[0], address[1]))
 
 
 def find_holder(protocol: str, port: int) -> str | None:

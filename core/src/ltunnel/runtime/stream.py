@@ -26,7 +26,7 @@ from ipaddress import IPv6Address
 from struct import Struct, pack
 
 from ltunnel.errors import HostError
-from ltunnel.plugin import Address, Buffer, Endpoint, StreamEvent
+from ltunnel.plugin import Address, Buffer, Endpoint, StreamEvent, write_address
 from ltunnel.runtime.loop import make_event
 
 QUEUE_TIME = 0.05
@@ -316,7 +316,7 @@ class TcpPort:
             host = str(mapped) if mapped else host
         self._serial += 1
         name = (host, port, self._serial)
-        text = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        text = write_address((host, port))
         connection = _Connection(sock, name, text, accepted=accepted)
         self._connections[name] = self._by_fd[sock.fileno()] = connection
         self._epoll.register(sock, _IN if accepted else _IN | _OUT)

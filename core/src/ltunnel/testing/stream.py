@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from itertools import count
 
-from ltunnel.plugin import Address, Buffer, Endpoint, PortKind, PortSpec, StreamEvent
+from ltunnel.plugin import Address, Buffer, Endpoint, PortKind, PortSpec, StreamEvent, write_address
 from ltunnel.testing.datagrams import TCP, Packet, SimEndpoint, canonical, version_of
 from ltunnel.testing.host import Host
 from ltunnel.testing.tcp import ACK, HEADER, RST, SYN, SimTcp, State
@@ -150,7 +150,7 @@ class SimStreamPort:
         if connection not in self._lines:
             return ""
         host, number = connection[:2]
-        return f"[{host}]:{number}" if ":" in host else f"{host}:{number}"
+        return write_address((host, number))
 
     # ---------------------------------------------------------------- as a part of a host
 

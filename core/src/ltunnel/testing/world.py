@@ -35,6 +35,7 @@ from ltunnel.plugin import (
     RoutingPolicy,
     TransportContext,
     TransportDescriptor,
+    write_address,
 )
 from ltunnel.testing import packets
 from ltunnel.testing.datagrams import version_of
@@ -109,8 +110,7 @@ class World:
             addresses = (f"192.168.1.{number}",) if isinstance(more.get("behind"), Nat) else (f"198.51.100.{number}",)
         remote = hub or self.hub_address()
         context = TransportContext(listen=None, remote=remote, both_versions=self.discovery is not None)
-        label = f"{remote[0]}:{remote[1]}" if version_of(remote[0]) == 4 else f"[{remote[0]}]:{remote[1]}"
-        more = {"hub": remote, "hub_label": label, **more}
+        more = {"hub": remote, "hub_label": write_address(remote), **more}
         return self._add(name, Role.NODE, addresses, tunnel or (f"10.0.0.{number}/24", f"fd00::{number}/64"), context,
                          **more)  # fmt: skip
 

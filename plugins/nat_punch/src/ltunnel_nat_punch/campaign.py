@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from ltunnel.plugin import Address, Candidate, Carrier, Limits, Probe, Query
+from ltunnel.plugin import Address, Candidate, Carrier, Limits, Probe, Query, write_address
 from ltunnel_nat_punch.plan import Method, Timed
 from ltunnel_nat_punch.question import Question
 
@@ -86,8 +86,8 @@ class Round:
             "method": self.method.value,
             "first": self.first,
             "pairs": [
-                {"to": _place(pair.to), "carrier": pair.carrier.name.lower(), "port": pair.port, "sent": pair.sent,
-                 "answered": pair.answered}
+                {"to": write_address(pair.to), "carrier": pair.carrier.name.lower(), "port": pair.port,
+                 "sent": pair.sent, "answered": pair.answered}
                 for pair in self.pairs.values()
             ],
             "guesses": self.guessed,
@@ -267,11 +267,7 @@ class Campaign:
             "rounds": [round_.describe(now) for round_ in self.history],
             "worked": self.worked,
             "last_answer": None if self.pong_from is None else
-            {"from": _place(self.pong_from), "ago": round(now - self.pong, 1)},
+            {"from": write_address(self.pong_from), "ago": round(now - self.pong, 1)},
             "retry_in": round(self.retry - now, 1) if self.retry > now else None,
             "refused": self.reason or None,
         }  # fmt: skip
-
-
-def _place(address: Address) -> str:
-    return f"[{address[0]}]:{address[1]}" if ":" in address[0] else f"{address[0]}:{address[1]}"

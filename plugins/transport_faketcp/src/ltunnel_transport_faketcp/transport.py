@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-from ltunnel.plugin import Address, Buffer, Port, RawPort
+from ltunnel.plugin import Address, Buffer, Port, RawPort, write_address
 from ltunnel_transport_faketcp.answerer import Answerer
 from ltunnel_transport_faketcp.caller import Caller
 from ltunnel_transport_faketcp.counts import Counts
@@ -154,8 +154,7 @@ class FakeTcpTransport:
 
     def describe(self, flow: Flow) -> str:
         """Name a flow by its far end: ``192.0.2.7:40122``."""
-        host, port = flow.remote
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return write_address(flow.remote)
 
     def close(self, flow: Flow, now: float) -> None:
         """Close a flow, and its connection with a RST."""

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from itertools import count
 from typing import cast
 
-from ltunnel.plugin import Address, Buffer, Endpoint, Port, StreamEvent, StreamPort
+from ltunnel.plugin import Address, Buffer, Endpoint, Port, StreamEvent, StreamPort, write_address
 from ltunnel_transport_tls.channel import RECORD, RECORD_COST, Channel
 from ltunnel_transport_tls.flow import Strangers, TlsFlow
 from ltunnel_transport_tls.framing import LARGEST_SLOT, PREFIX, find_run, write_lengths
@@ -86,9 +86,7 @@ class TlsTransport:
         remote = (remote[0], self._number or remote[1])
         flow = self._outgoing.get(remote)
         if flow is None:
-            host, port = remote
-            text = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-            flow = self._outgoing[remote] = TlsFlow(text, now, remote)
+            flow = self._outgoing[remote] = TlsFlow(write_address(remote), now, remote)
         self._use(flow, now)
         return flow
 
