@@ -1,5 +1,6 @@
 """Packet sockets: neighbours, routes and devices that change, and packets that are not for us."""
 
+import errno
 import socket
 import time
 from collections.abc import Callable
@@ -206,6 +207,30 @@ def test_a_full_queue_loses_and_counts(hosts, pair):
     results = [node.send(HUB, 9000, bytes(14_000), flags=PUSH) for _ in range(400)]
     assert not all(results)
     assert node.port.drops == {"queue full": 10 * results.count(False)}
+
+
+def test_where_memory_is_scattered_large_packets_go_in_pages(pair):
+    """The kernel then has no block for as much as the virtio-net header asks to have in one piece."""
+    hub, node = pair
+    data = bytes(range(250)) * 200
+    assert arrives(node, hub)
+    assert node.send(HUB, 9000, data, flags=PUSH)
+    ((shape, (head, size, send)),) = node.port._ways.items()
+    asked: list[int] = []
+
+    def without_blocks(packet: memoryview) -> int:
+        asked.append(int.from_bytes(packet[2:4], "little"))
+        if asked[-1] > 4096:
+            raise OSError(errno.ENOBUFS, "No buffer space available")
+        return send(packet)
+
+    node.port._ways[shape] = head, size, without_blocks
+    for _ in range(3):
+        assert node.send(HUB, 9000, data, flags=PUSH)
+    headers = 14 + 20 + 20
+    assert asked == [len(data) + headers, headers, headers, headers]
+    assert [hub.receive().payload for _ in range(4)] == [data] * 4
+    assert node.port.drops == {}
 
 
 def test_more_changes_than_netlink_keeps_are_survived(hosts, pair):
