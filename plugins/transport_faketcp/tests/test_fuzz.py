@@ -80,7 +80,7 @@ def test_mutated_packets(make_wall, ipv6):
     ends = []
     for end, way in ((wall.hub, "up"), (wall.node, "down")):
         port = ScriptedPort(end.ports[0])
-        end.transport._port_recv = port.recv
+        end.transport._port_recv = end.transport._next = port.recv
         ends.append((end, port, captured[way]))
     wall.network.record = lambda *_: None
     buf = memoryview(bytearray(140_000))

@@ -101,11 +101,13 @@ def test_checksums_come_out_right(timed, size, ends_of):
     own, far = (ip_address(address).packed for address in ends_of)
     for ident in (0, 0x1234, 0xFFFF):
         head = Head(own, far, 40000, 9000, timed=timed, ident=ident)
-        buf = memoryview(bytearray(200 + size))
-        buf[200:] = payload = bytes(i * 7 & 0xFF for i in range(size))
+        buf = memoryview(bytearray(202 + size))
+        payload = bytes(i * 7 & 0xFF for i in range(size))
         control = word(PSH | ACK, 65_535, 32 if timed else 20)
-        start = head.write(buf, 200, size, 1438, 2**32 - 1000, 77, control, 2**32 + 1, 9)
-        packet = bytes(buf[start:])
+        start = head.write(buf, 200, size, 1438, 2**32 - 1000, 77, control, 2**32 + 1, 9, 0xABCD)
+        assert buf[200:202] == b"\xab\xcd"
+        buf[200 : 200 + size] = payload
+        packet = bytes(buf[start : 200 + size])
         pieces = [parse(piece) for piece in complete(VirtioHeader.unpack(packet), packet[10:])]
         assert b"".join(piece.payload for piece in pieces) == payload
         assert {(piece.source, piece.destination) for piece in pieces} == {ends_of}

@@ -34,7 +34,7 @@ class Flow:
     """
 
     __slots__ = (
-        "ack", "ack_planned", "acked", "began", "data_word", "due", "echo", "far", "first", "head", "heard", "hinted",
+        "ack", "ack_planned", "acked", "began", "clock", "data_word", "due", "echo", "far", "first", "head", "heard", "hinted",
         "hold", "holes", "key", "limit", "much", "much_planned", "near", "number", "numbers", "offered", "patience",
         "pieces", "probed", "pure_word", "reached", "reader", "received", "remote", "route", "sent", "shift", "span",
         "state", "to", "told", "tries", "used", "waiting",
@@ -52,6 +52,8 @@ class Flow:
         """On a node: our port number of the newest connection."""
         self.near = 0
         """On a node: the port number from which the flow is opened, by both ends at once; 0: any, and by us."""
+        self.clock = 0
+        """Our timestamp at 0 s."""
         self.first = 0
         """Our SYN's sequence number."""
         self.far = 0
@@ -108,6 +110,7 @@ class Flow:
     def establish(self, head: Head, agreed: Agreed, *, first: int, far: int, window: int, now: float) -> None:
         """Begin a connection: we have sent a SYN with number `first`, the far end goes on at `far`."""
         self.head = head
+        self.clock = self.numbers.clock
         self.first = first
         self.sent = self.acked = first + 1
         self.received = self.told = self.ack = far
@@ -131,42 +134,55 @@ class Flow:
         An acknowledgement may lag behind, but not be of what was never sent. A segment may begin before or behind
         what is expected, within our window.
         """
-        ahead = ack - self.acked & MASK
-        gap = seq + size - self.received & MASK
-        span = self.span
-        if (ahead > self.sent - self.acked and ahead < _HALF) or span < gap < MASK - span:
+        received = self.received
+        step = seq + size - received & MASK
+        if step != size and self.span < step < MASK - self.span:
             return False
+        acked = self.acked
+        ahead = ack - acked & MASK
         if ahead < _HALF:
-            self.acked += ahead
-            limit = self.acked + (window << self.shift)
+            if ahead > self.sent - acked:
+                return False
+            self.acked = acked = acked + ahead
+            limit = acked + (window << self.shift)
             if limit > self.limit:
                 self.limit = limit
-        if gap == size and not self.holes:  # mostly
-            self.received = self.ack = self.received + gap
+        if step == size:  # mostly
             self.reached = now
-        elif gap <= span:
-            before = self.received
-            self.received = received = before + gap
-            self.reached = now
-            if gap > size and len(self.holes) < _MANY:
-                self.holes.append((before, received - size))
+        else:
+            step = self._place(step, size, now)
+        if step:
+            self.received = received = received + step
             if not self.holes:
                 self.ack = received
             elif received - self.ack > self.hold:
                 self.ack = received
                 self.holes = []
-        elif now - self.reached > _STALE:  # what arrived is never reached again: it was a forger's number
-            self.received = self.ack = self.received + gap - MASK - 1
-            self.holes = []
-            self.reached = now
-        elif size and self.holes:
-            end = self.received + gap - MASK - 1
-            self._fill(end - size, end)
         if clock >= 0 and clock - self.echo & MASK < _HALF:
             self.echo = clock
         self.heard = now
         self.waiting = None
         return True
+
+    def _place(self, step: int, size: int, now: float) -> int:
+        """Take note of a segment that is not the next, whose end is `step` from `received`, modulo 2^32.
+
+        Returns by how much `received` moves.
+        """
+        if step <= self.span:
+            self.reached = now
+            if step > size and len(self.holes) < _MANY:
+                self.holes.append((self.received, self.received + step - size))
+            return step
+        step -= MASK + 1
+        if now - self.reached > _STALE:  # what arrived is never reached again: it was a forger's number
+            self.reached = now
+            self.holes = []
+            return step
+        if size and self.holes:
+            end = self.received + step
+            self._fill(end - size, end)
+        return 0
 
     def _fill(self, begin: int, end: int) -> None:
         """Take note of a segment that came late."""

@@ -43,7 +43,6 @@ class Line:
         flow.probed = now
         if flow.waiting is None:
             flow.waiting = now
-        self._view[_HEADROOM] = 0
         self._send(flow, flow.sent - 1, 1, flow.pure_word, now)
 
     def reset(self, flow: Flow, now: float) -> None:

@@ -33,17 +33,17 @@ _GSO = {4: 1, 6: 4}  # VIRTIO_NET_HDR_GSO_TCPV4, TCPV6
 _TCP_CHECKSUM_AT = 16
 _LARGEST = 65_535
 _KEY_V4 = 12
-_TIMESTAMPS = b"\x01\x01\x08\x0a"
-_URGENT_AND_TIMESTAMPS = b"\0\0" + _TIMESTAMPS
+TIMESTAMPS = b"\x01\x01\x08\x0a"
+_URGENT_AND_TIMESTAMPS = b"\0\0" + TIMESTAMPS
 _NO_URGENT = b"\0\0"
 _DF_TTL = b"\x40\x00\x40\x06"
 _NEXT_HOPS = b"\x06\x40"
 
 _VNET = Struct("<BBHHHH")
-_V4 = Struct("!12sHH4sH12sII4sH2s")  # virtio-net header and 0x4500, length, ident, ...
-_V4_TIMED = Struct("!12sHH4sH12sII4sH6sII")
-_V6 = Struct("!14sH2s36sII4sH2s")  # virtio-net header and flow label, payload length, ...
-_V6_TIMED = Struct("!14sH2s36sII4sH6sII")
+_V4 = Struct("!12sHH4sH12sII4sH2sH")  # virtio-net header and 0x4500, length, ident, ...; the payload's first bytes
+_V4_TIMED = Struct("!12sHH4sH12sII4sH6sIIH")
+_V6 = Struct("!14sH2s36sII4sH2sH")  # virtio-net header and flow label, payload length, ...
+_V6_TIMED = Struct("!14sH2s36sII4sH6sIIH")
 _READ_V4 = Struct("!xxHxxHxBxx12sIIBBHxxxx4sII")
 _READ_V6 = Struct("!4xHBx36sIIBBHxxxx4sII")
 
@@ -79,35 +79,37 @@ class Head:
         self._leads: dict[int, bytes] = {}
 
     def write(
-        self, buf: Buffer, at: int, size: int, seg: int, seq: int, ack: int, control: bytes, clock: int, echo: int
-    ) -> int:
+        self, buf: Buffer, at: int, size: int, seg: int, seq: int, ack: int, control: bytes, clock: int, echo: int,
+        first: int = 0,
+    ) -> int:  # fmt: skip
         """Write headers that end at `at`, in front of `size` bytes to be cut into segments of `seg`; return the start.
 
-        `control` is a `word`. `seq`, `ack`, `clock` and `echo` are taken modulo 2^32.
+        The two bytes at `at` become `first`. `control` is a `word`. Numbers and times are taken modulo 2^32.
         """
-        lead = self._leads.get(seg if size > seg else 0) or self._lead(seg if size > seg else 0)
-        checksum = (self._tcp_sum + size) % 0xFFFF
         start = at - self.room
+        cut = seg if size > seg else 0
+        lead = self._leads.get(cut) or self._lead(cut)
+        checksum = (self._tcp_sum + size) % 0xFFFF
         seq &= MASK
         ack &= MASK
         if self.version == 4:
             ident = self.ident
-            self.ident = (ident + (-(-size // seg) if size > seg else 1)) & 0xFFFF
-            length = size + self.room - VNET_SIZE
+            self.ident = ident + (-(-size // seg) if cut else 1) & 0xFFFF
             ip_checksum = -(self._ip_sum + size + ident) % 0xFFFF
             if self.timed:
                 _V4_TIMED.pack_into(
-                    buf, start, lead, length, ident, _DF_TTL, ip_checksum, self._fixed, seq, ack, control, checksum,
-                    _URGENT_AND_TIMESTAMPS, clock & MASK, echo,
+                    buf, start, lead, size + 52, ident, _DF_TTL, ip_checksum, self._fixed, seq, ack, control, checksum,
+                    _URGENT_AND_TIMESTAMPS, clock & MASK, echo, first,
                 )  # fmt: skip
             else:
-                _V4.pack_into(buf, start, lead, length, ident, _DF_TTL, ip_checksum, self._fixed, seq, ack, control,
-                              checksum, _NO_URGENT)  # fmt: skip
+                _V4.pack_into(buf, start, lead, size + 40, ident, _DF_TTL, ip_checksum, self._fixed, seq, ack, control,
+                              checksum, _NO_URGENT, first)  # fmt: skip
         elif self.timed:
             _V6_TIMED.pack_into(buf, start, lead, size + 32, _NEXT_HOPS, self._fixed, seq, ack, control, checksum,
-                                _URGENT_AND_TIMESTAMPS, clock & MASK, echo)  # fmt: skip
+                                _URGENT_AND_TIMESTAMPS, clock & MASK, echo, first)  # fmt: skip
         else:
-            _V6.pack_into(buf, start, lead, size + 20, _NEXT_HOPS, self._fixed, seq, ack, control, checksum, _NO_URGENT)
+            _V6.pack_into(buf, start, lead, size + 20, _NEXT_HOPS, self._fixed, seq, ack, control, checksum,
+                          _NO_URGENT, first)  # fmt: skip
         return start
 
     def write_syn(self, buf: Buffer, at: int, seq: int, ack: int, control: bytes, options: bytes) -> int:
@@ -116,8 +118,9 @@ class Head:
         The `Head` must be one without timestamps, and `control` name a header of 20 bytes and the options.
         """
         size = len(options)
+        start = self.write(buf, at, size, size, seq, ack, control, 0, 0)
         buf[at : at + size] = options
-        return self.write(buf, at, size, size, seq, ack, control, 0, 0)
+        return start
 
     def _lead(self, seg: int) -> bytes:
         """Return virtio-net header and first bytes of the IP header for segments of `seg` bytes; 0: not to be cut."""
@@ -133,6 +136,18 @@ class Head:
 Segment = tuple[bytes, int, int, int, int, int, int, int, int]
 """(key, seq, ack, flags, window, data, end, clock, echo): ``buf[data:end]`` is the payload, `clock` the far end's
 timestamp or -1 without."""
+
+
+USUAL_SIZE = VNET_SIZE + 20 + 32
+USUAL_IP = 0x45000000 + 20 + 32
+USUAL_FLAGS = 0x8000 | PSH | ACK
+look = Struct("!10xI8x12sIIHH4x4sI4xH").unpack_from
+"""See a packet at one glance, if it has the headers that most data has, `USUAL_SIZE` bytes: IPv4 without options, TCP
+with timestamps. Returns (first word of the IP header, key, seq, ack, offset and flags, window, the option,
+the far end's timestamp, first two bytes of the payload).
+
+It is so if the first word, without the type of service, is `USUAL_IP` + size of the payload, offset and flags are
+`USUAL_FLAGS`, where PSH may be missing, and the option is `TIMESTAMPS`."""
 
 
 def read(buf: Buffer, ip: int, end: int) -> Segment | None:
@@ -158,7 +173,7 @@ def read(buf: Buffer, ip: int, end: int) -> Segment | None:
         return None
     if protocol != _PROTOCOL or offset < 0x50 or not data <= stop <= end:
         return None
-    if offset < 0x80 or options != _TIMESTAMPS:
+    if offset < 0x80 or options != TIMESTAMPS:
         clock = -1
     return key, seq, ack, flags, window, data, stop, clock, echo
 

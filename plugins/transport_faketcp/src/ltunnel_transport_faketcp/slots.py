@@ -22,16 +22,13 @@ _BYTES = [bytes((value,)) for value in range(256)]
 
 def write_prefixes(buf: Buffer, start: int, end: int, seg: int) -> None:
     """Write the lengths into the slots of ``buf[start:end]``, `seg` bytes each, the last may be shorter."""
-    count, rest = divmod(end - start, seg)
-    body = end - rest
-    if count > 1:
+    count = (end - start - 1) // seg
+    last = start + count * seg
+    if count:
         size = seg - PREFIX
-        buf[start:body:seg] = _BYTES[size >> 8] * count
-        buf[start + 1 : body : seg] = _BYTES[size & 0xFF] * count
-    elif count:
-        _LENGTH.pack_into(buf, start, seg - PREFIX)
-    if rest:
-        _LENGTH.pack_into(buf, body, rest - PREFIX)
+        buf[start:last:seg] = _BYTES[size >> 8] * count
+        buf[start + 1 : last : seg] = _BYTES[size & 0xFF] * count
+    _LENGTH.pack_into(buf, last, end - last - PREFIX)
 
 
 def slot_size(buf: Buffer, start: int, end: int, piece: int = 0) -> int:

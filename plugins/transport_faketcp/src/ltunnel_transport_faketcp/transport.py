@@ -19,7 +19,21 @@ from ltunnel_transport_faketcp.counts import Counts
 from ltunnel_transport_faketcp.flow import Flow
 from ltunnel_transport_faketcp.line import Line
 from ltunnel_transport_faketcp.overtaking import LARGEST, rejoin
-from ltunnel_transport_faketcp.segment import ACK, CONTROL, MASK, PSH, SYN, VNET_SIZE, Segment, read
+from ltunnel_transport_faketcp.segment import (
+    ACK,
+    CONTROL,
+    MASK,
+    PSH,
+    SYN,
+    TIMESTAMPS,
+    USUAL_FLAGS,
+    USUAL_IP,
+    USUAL_SIZE,
+    VNET_SIZE,
+    Segment,
+    look,
+    read,
+)
 from ltunnel_transport_faketcp.side import ASK_AFTER, Side
 from ltunnel_transport_faketcp.slots import PREFIX, Reader, runs, slot_size, write_prefixes
 from ltunnel_transport_faketcp.states import Cause, State, move
@@ -32,7 +46,8 @@ STALL_PROBE = 0.1
 
 _PORT_HEADROOM = 32
 _HEADERS = 256  # more than stands in front of what a packet carries
-_DOUBTED = State.DOUBTED
+_OPEN, _DOUBTED = State.OPEN, State.DOUBTED
+_NOTHING = None, 0, 0, 0, 0, 0
 
 
 class FakeTcpTransport:
@@ -45,7 +60,7 @@ class FakeTcpTransport:
         self._port = port
         self._changes = port.changes
         self._port_send = port.send
-        self._port_recv = port.recv
+        self._port_recv = self._next = port.recv
         self._flows: dict[bytes, Flow] = {}
         self._ready: deque[tuple[Flow, bytes, int]] = deque()  # batches that had to be put together
         self._kept: tuple[bytes, int, tuple[str]] | None = None  # a packet that was read on the way to another
@@ -78,20 +93,22 @@ class FakeTcpTransport:
         flow.used = now
         if after > flow.limit:
             return self._send_less(flow, buf, start, seg, now)
-        write_prefixes(buf, start, end, seg)
         head = flow.head
         assert head is not None  # noqa: S101  # there is a limit, so there is a connection
         if size > head.largest:
             return self._send_halves(flow, buf, start, end, seg, now)
+        first = size - PREFIX
+        if size > seg:
+            first = seg - PREFIX
+            write_prefixes(buf, start + seg, end, seg)
         if seg > flow.pieces:
             seg = flow.pieces
-        received = flow.received
-        clock = flow.numbers.clock + int(now * 1000)
-        at = head.write(buf, start, size, seg, flow.sent, flow.ack, flow.data_word, clock, flow.echo)
+        clock = flow.clock + int(now * 1000)
+        at = head.write(buf, start, size, seg, flow.sent, flow.ack, flow.data_word, clock, flow.echo, first)
         if not self._port_send(buf, at, end, seg, flow.to):
             return False
         flow.sent = after
-        flow.told = received
+        flow.told = flow.received
         if flow.waiting is None:
             flow.waiting = now
             if flow.due > now + ASK_AFTER:
@@ -103,45 +120,35 @@ class FakeTcpTransport:
         if self._ready:
             return self._put(buf, pos)
         try:
-            start, stop, piece, source = self._take_kept(buf, pos) if self._kept else self._port_recv(buf, pos)
+            start, end, piece, source = self._next(buf, pos)
         except BlockingIOError:
             if self._port.changes != self._changes:
                 self._changes = self._port.changes
                 self._side.look_around(now)
             raise
-        segment = read(buf, start + VNET_SIZE, stop)
-        if segment is None:
-            self.counts.malformed += 1
-            return None, pos, pos, 0
-        key, seq, ack, flags, window, data, end, clock, _ = segment
-        flow = self._flows.get(key)
-        if flow is None or flags & CONTROL or not flags & ACK or flow.limit < 0:
-            tcp = start + VNET_SIZE + (20 if len(key) == 12 else 40)
-            flow = self._unusual(flow, segment, buf, tcp, source, now)
-            if flow is None:
-                return None, pos, pos, 0
-        elif seq != flow.received & MASK and flags & PSH and not piece and end - data > PREFIX:
-            segment, piece = self._overtaken(flow, segment, buf, stop)
-            _, seq, ack, flags, window, data, end, clock, _ = segment
+        word, key, seq, ack, flags, window, option, clock, first = look(buf, start)
+        data = start + USUAL_SIZE
         size = end - data
-        if not flow.take(seq, ack, size, window, clock, now):
-            self._side.implausible(flow, segment, source, now)
-            return flow, pos, pos, 0
-        if flow.state is _DOUBTED:
-            flow.state = move(_DOUBTED, Cause.HEARD)
-        if size <= 1:
-            if size:  # a keepalive's byte
-                self._line.acknowledge(flow, now)
-            return flow, pos, pos, 0
+        flow = self._flows.get(key)
+        if (  # mostly it is data, and the next in order
+            flow is None
+            or flags | PSH != USUAL_FLAGS
+            or seq != flow.received & MASK
+            or size <= PREFIX
+            or word & 0xFF00FFFF != USUAL_IP + size
+            or option != TIMESTAMPS
+            or flow.state is not _OPEN
+            or not flow.take(seq, ack, size, window, clock, now)
+        ):
+            flow, seq, flags, data, end, piece = self._examine(buf, start, end, piece, source, now)
+            size = end - data
+            if flow is None or size <= 1:
+                return flow, pos, pos, 0
+            first = -1
         waiting = flow.received - flow.told
-        if waiting >= flow.much:
-            self._line.acknowledge(flow, now)
-        elif waiting >= ACK_EVERY:
-            if not flow.much_planned:
-                self._timers.plan_ack_of_much(flow, now)
-        elif waiting > 0 and not flow.ack_planned:
-            self._timers.plan_ack(flow, now)
-        seg = slot_size(buf, data, end, piece)
+        if waiting >= ACK_EVERY or not flow.ack_planned:
+            self._owe(flow, waiting, now)
+        seg = size if size == first + PREFIX else slot_size(buf, data, end, piece)
         if seg:
             if flow.reader is not None:
                 flow.reader.skip(seq + size & MASK, seg, size)
@@ -181,6 +188,48 @@ class FakeTcpTransport:
         for flow in self._timers.due_visits(now):
             self._side.visit(flow, now)
 
+    def _owe(self, flow: Flow, waiting: int, now: float) -> None:
+        """See that what a flow has received is acknowledged, of which the far end has not been told `waiting` bytes."""
+        if waiting >= flow.much:
+            self._line.acknowledge(flow, now)
+        elif waiting >= ACK_EVERY:
+            if not flow.much_planned:
+                self._timers.plan_ack_of_much(flow, now)
+        elif waiting > 0 and not flow.ack_planned:
+            self._timers.plan_ack(flow, now)
+
+    def _examine(
+        self, buf: Buffer, start: int, end: int, piece: int, source: tuple[str], now: float
+    ) -> tuple[Flow | None, int, int, int, int, int]:
+        """Take any packet, ``buf[start:end]``, into the books.
+
+        Returns (flow, seq, flags, begin and end of the payload, size of the segments that were joined). What has no
+        payload for the core may have no flow.
+        """
+        segment = read(buf, start + VNET_SIZE, end)
+        if segment is None:
+            self.counts.malformed += 1
+            return _NOTHING
+        key, seq, ack, flags, window, data, stop, clock, _ = segment
+        flow = self._flows.get(key)
+        if flow is None or flags & CONTROL or not flags & ACK or flow.limit < 0:
+            tcp = start + VNET_SIZE + (20 if len(key) == 12 else 40)
+            flow = self._unusual(flow, segment, buf, tcp, source, now)
+            if flow is None:
+                return _NOTHING
+        elif seq != flow.received & MASK and flags & PSH and not piece and stop - data > PREFIX:
+            segment, piece = self._overtaken(flow, segment, buf, end)
+            _, seq, ack, flags, window, data, stop, clock, _ = segment
+        size = stop - data
+        if not flow.take(seq, ack, size, window, clock, now):
+            self._side.implausible(flow, segment, source, now)
+            return _NOTHING
+        if flow.state is _DOUBTED:
+            flow.state = move(_DOUBTED, Cause.HEARD)
+        if size == 1:  # a keepalive's byte
+            self._line.acknowledge(flow, now)
+        return flow, seq, flags, data, stop, piece
+
     def _overtaken(self, flow: Flow, last: Segment, buf: Buffer, at: int) -> tuple[Segment, int]:
         """Look whether what is missing in front of a segment comes right behind it, to ``buf[at:]``.
 
@@ -196,6 +245,7 @@ class FakeTcpTransport:
         if others is not None and others[1] == flow.received & MASK and (whole := rejoin(buf, last, others)):
             return whole, piece
         self._kept = bytes(buf[start:stop]), piece, source
+        self._next = self._take_kept
         return last, 0
 
     def _take_kept(self, buf: Buffer, pos: int) -> tuple[int, int, int, tuple[str]]:
@@ -203,6 +253,7 @@ class FakeTcpTransport:
         assert self._kept is not None  # noqa: S101  # the caller has looked
         packet, piece, source = self._kept
         self._kept = None
+        self._next = self._port_recv
         end = pos + len(packet)
         buf[pos:end] = packet
         return pos, end, piece, source
