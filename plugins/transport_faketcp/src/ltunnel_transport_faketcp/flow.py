@@ -34,10 +34,10 @@ class Flow:
     """
 
     __slots__ = (
-        "ack", "ack_planned", "acked", "began", "clock", "data_word", "due", "echo", "far", "first", "head", "heard", "hinted",
-        "hold", "holes", "key", "limit", "much", "much_planned", "near", "number", "numbers", "offered", "patience",
-        "pieces", "probed", "pure_word", "reached", "reader", "received", "remote", "route", "sent", "shift", "span",
-        "state", "to", "told", "tries", "used", "waiting",
+        "ack", "ack_planned", "acked", "began", "clock", "data_word", "due", "echo", "far", "first", "head", "heard",
+        "hinted", "hold", "holes", "key", "limit", "much", "much_planned", "near", "number", "numbers", "offered",
+        "patience", "pieces", "probed", "pure_word", "reached", "reader", "received", "remote", "route", "sent",
+        "shift", "span", "state", "to", "told", "tries", "used", "waiting",
     )  # fmt: skip
 
     def __init__(self, remote: Address, state: State, now: float) -> None:
