@@ -1,0 +1,236 @@
+"""Slots out of segments whose boundaries are not those of slots.
+
+A piece of the stream is placed by its sequence number. Either a slot is known to begin where it does, or it lies in a
+slot whose beginning has come and which lacks it; else it is kept until one of the two is so. Slots are handed over as
+soon as they are whole, in whatever order that is: nothing waits for what was lost.
+
+Where slots begin is known behind a PSH, behind slots that were whole, and at the end of one that lacks something. After
+a loss that takes all of this away, the size of recent slots says where they may be.
+
+What one flow can make this keep is bounded: `SLOTS` slots that lack something, and of pieces of which it is not known
+where they belong `PIECES`, and `BYTES` of them. What is newer pushes out what is older.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from ltunnel.plugin import Buffer
+from ltunnel_transport_faketcp.segment import MASK
+from ltunnel_transport_faketcp.slots import PREFIX
+
+LARGEST = 65_535
+"""Bytes of a slot, at most."""
+SLOTS = 2
+PIECES, BYTES = 64, 65_536
+
+_HOLES = 64  # of a slot; more than arise where its pieces come in any order
+_BEGINS = 8  # places that are remembered
+_FAR = 1 << 18  # bytes; a piece is not kept for what is so far from it
+_LARGE = 16_384  # slots of this size do not come many at a time, so none is looked for
+_TRIES = 16  # places looked at in one piece
+
+
+class Partial:
+    """A slot that lacks bytes."""
+
+    __slots__ = ("begin", "data", "end", "holes")
+
+    def __init__(self, begin: int, size: int) -> None:
+        self.begin, self.end = begin, begin + size & MASK
+        """Sequence numbers of its first byte, and of what follows it."""
+        self.data = bytearray(size)
+        self.holes = [(0, size)]
+        """What is missing: (begin, end) in `data`, in order."""
+
+    def put(self, begin: int, part: Buffer) -> None:
+        """Put bytes to their place, unless they make too many holes."""
+        end = begin + len(part)
+        low, high = self.holes[0]
+        if begin == low and end < high:  # mostly
+            self.holes[0] = end, high
+        else:
+            holes = []
+            for low, high in self.holes:
+                if low < begin:
+                    holes.append((low, min(high, begin)))
+                if end < high:
+                    holes.append((max(low, end), high))
+            if len(holes) > _HOLES:
+                return
+            self.holes = holes
+        self.data[begin:end] = part
+
+
+class Reader:
+    """The stream of one flow."""
+
+    __slots__ = ("_begins", "_early", "_news", "_partials", "aligned", "usual")
+
+    def __init__(self, seq: int) -> None:
+        self.aligned = seq & MASK
+        """The newest sequence number at which a slot is known to begin; -1: none."""
+        self.usual = 0
+        """Size of recent slots, by which the stream is found again; 0: not known, or too large."""
+        self._begins: dict[int, bytes] = {}  # older ones like `aligned`; with the first byte of the slot, if that came
+        self._partials: list[Partial] = []
+        self._early: deque[tuple[int, bytes, bool]] = deque()  # pieces without a place: (seq, data, pushed)
+        self._news = False  # whether some of these may have one now
+
+    def skip(self, seq: int, size: int, seg: int, *, pushed: bool) -> bool:
+        """Take note that `size` bytes at `seq` look like whole slots of `seg` bytes.
+
+        False: they are part of a larger one, where chance has put what looks like lengths, and have to be read.
+        """
+        if seq == self.aligned:
+            self.aligned = seq + size & MASK
+        elif self._partials and self._owner(seq, size, pushed=pushed):
+            return False
+        else:
+            self._know(seq + size & MASK)
+        if size > seg:
+            self.usual = seg
+        elif seg > _LARGE:
+            self.usual = 0
+        return True
+
+    def read(self, seq: int, data: Buffer | bytes, *, pushed: bool) -> list[bytes | bytearray]:
+        """Return the slots that ``data`` at `seq` completes; `pushed`: the segment has a PSH."""
+        slots: list[bytes | bytearray] = []
+        view = memoryview(data)
+        if not self._place(seq, view, slots, pushed=pushed):
+            self._search(seq, view, slots, pushed=pushed)
+        while self._news and self._early:
+            self._look_again(seq, slots)
+        self._news = False
+        if slots:
+            size = len(slots[0])
+            if size > _LARGE:
+                self.usual = 0
+            elif not (pushed and len(slots) == 1):  # the last of a batch may be a short one
+                self.usual = size
+        return slots
+
+    def _place(self, seq: int, data: memoryview, slots: list[bytes | bytearray], *, pushed: bool) -> bool:
+        """Take a piece if it is known where it belongs."""
+        if seq == self.aligned:
+            self.aligned = -1
+            self._cut(seq, data, slots, pushed=pushed)
+            return True
+        if self._begins and (first := self._begins.pop(seq, None)) is not None:
+            self._cut(seq - len(first) & MASK, memoryview(first + bytes(data)) if first else data, slots, pushed=pushed)
+            return True
+        partial = self._owner(seq, len(data), pushed=pushed)
+        if partial is None:
+            return False
+        at = seq - partial.begin & MASK
+        room = len(partial.data) - at
+        partial.put(at, data[:room])
+        if not partial.holes:
+            self._partials.remove(partial)
+            slots.append(partial.data)
+        if len(data) > room:
+            if self.aligned == partial.end:
+                self.aligned = -1
+            self._begins.pop(partial.end, None)
+            self._cut(partial.end, data[room:], slots, pushed=pushed)
+        return True
+
+    def _owner(self, seq: int, size: int, *, pushed: bool) -> Partial | None:
+        """Return the slot that bytes lie in. One that would go on behind a PSH is none, and forgotten."""
+        for partial in self._partials:
+            room = len(partial.data) - (seq - partial.begin & MASK)
+            if room > 0:
+                if not pushed or size >= room:
+                    return partial
+                self._partials.remove(partial)
+                break
+        return None
+
+    def _cut(self, seq: int, data: memoryview, slots: list[bytes | bytearray], *, pushed: bool) -> None:
+        """Cut slots off data that begins with one, and keep what is left as the beginning of another."""
+        at, size = 0, len(data)
+        while at + PREFIX < size:
+            end = at + PREFIX + (data[at] << 8 | data[at + 1])
+            if end > size or end == at + PREFIX:
+                break
+            slots.append(bytes(data[at:end]))
+            at = end
+        rest = size - at
+        if pushed or not rest:
+            self._know(seq + size & MASK)
+        elif rest < PREFIX:
+            self._remember(seq + size & MASK, bytes(data[at:]))
+        elif PREFIX < (wanted := PREFIX + (data[at] << 8 | data[at + 1])) <= LARGEST:
+            partial = Partial(seq + at & MASK, wanted)
+            partial.put(0, data[at:])
+            self._partials.append(partial)
+            if len(self._partials) > SLOTS:
+                del self._partials[0]
+            self._know(partial.end)
+            self._news = True
+
+    def _search(self, seq: int, data: memoryview, slots: list[bytes | bytearray], *, pushed: bool) -> None:
+        """Look for slots in a piece that follows a gap; keep it if there are none."""
+        copy = bytes(data)
+        at = self._find(copy)
+        if at < len(copy):
+            self._cut(seq + at & MASK, data[at:], slots, pushed=pushed)
+            return
+        if pushed:
+            self._know(seq + len(copy) & MASK)
+        self._early.append((seq, copy, pushed))
+        while len(self._early) > PIECES or sum(len(piece) for _, piece, _ in self._early) > BYTES:
+            self._early.popleft()
+
+    def _look_again(self, seq: int, slots: list[bytes | bytearray]) -> None:
+        """Take the pieces that have a place now, and let go those that come from far behind."""
+        self._news = False
+        early, self._early = self._early, deque()
+        for piece in early:
+            at, data, pushed = piece
+            if seq - at + _FAR & MASK < 2 * _FAR and not self._place(at, memoryview(data), slots, pushed=pushed):
+                self._early.append(piece)
+
+    def _know(self, seq: int) -> None:
+        """Take note of where a slot begins."""
+        if seq != self.aligned:
+            if self.aligned >= 0:
+                self._remember(self.aligned, b"")
+            self.aligned = seq
+            self._news = True
+
+    def _remember(self, seq: int, first: bytes) -> None:
+        """Take note of where a slot goes on behind its first byte, or begins."""
+        self._begins[seq] = first
+        self._news = True
+        if len(self._begins) > _BEGINS:
+            del self._begins[next(iter(self._begins))]
+
+    def _find(self, data: bytes) -> int:
+        """Return where a slot begins in data that follows a gap, its length if nowhere."""
+        size = len(data)
+        if _reach(data, 0) == size:
+            return 0
+        if self.usual:
+            pattern = (self.usual - PREFIX).to_bytes(PREFIX, "big")
+            at = data.find(pattern)
+            for _ in range(_TRIES):
+                if at < 0:
+                    break
+                follows = at + self.usual
+                if data[follows : follows + PREFIX] == pattern or _reach(data, follows) >= size:
+                    return at
+                at = data.find(pattern, at + 1)
+        return size
+
+
+def _reach(data: bytes, at: int) -> int:
+    """Return where the whole slots end that follow each other from `at` on."""
+    size = len(data)
+    while at + PREFIX < size:
+        end = at + PREFIX + (data[at] << 8 | data[at + 1])
+        if end > size or end == at + PREFIX:
+            break
+        at = end
+    return at
