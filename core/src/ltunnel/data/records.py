@@ -88,7 +88,7 @@ class RecordSealer:
         length, prefix = len(plain) + TAG, transport.prefix
         if not size:
             largest = peer.mtu + BUNDLE_ENTRY + DATA_OVERHEAD - DATA_HEADER
-            if largest < length <= getattr(transport, "largest_slot", 0) - prefix - DATA_HEADER:
+            if largest < length <= min(getattr(transport, "largest_slot", 0) - prefix, LONGEST) - DATA_HEADER:
                 return self._seal_whole(epoch, plain, prefix)
             size = part_size(length, largest)
         grid = self._grids.get(size, prefix)

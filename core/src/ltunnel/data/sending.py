@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
 from typing import cast
 
 from ltunnel.constants import BUNDLE_ENTRY, DATA_OVERHEAD, HEADROOM, REJECT_AFTER_PACKETS

@@ -70,8 +70,8 @@ class StreamTransport(Transport, Protocol):
     """
 
     largest_slot: int
-    """Bytes of the largest slot that `send_whole` takes, its `prefix` included, and that `receive` hands over; more
-    than a packet of any path has, 65,509 at most."""
+    """Bytes of the largest slot that `send_whole` takes, its `prefix` included, and `receive` hands over; at most those
+    of a datagram of 65,507."""
 
     def send_whole(self, flow: Flow, buf: Buffer, start: int, end: int, piece: int, now: float) -> bool:
         """Send one datagram, the slot ``buf[start:end]``; else as `send`. It arrives as one, or not at all.
