@@ -7,8 +7,8 @@ soon as they are whole, in whatever order that is: nothing waits for what was lo
 Where slots begin is known behind a PSH, behind slots that were whole, and at the end of one that lacks something. After
 a loss that takes all of this away, the size of recent slots says where they may be.
 
-What one flow can make this keep is bounded: `SLOTS` slots that lack something, and of pieces of which it is not known
-where they belong `PIECES`, and `BYTES` of them. What is newer pushes out what is older.
+What one flow can make this keep is bounded: `SLOTS` slots that lack something, of `SLOT_BYTES` together, and `PIECES`
+pieces of which it is not known where they belong, of `PIECE_BYTES`. What is newer pushes out what is older.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from ltunnel_transport_faketcp.slots import PREFIX
 
 LARGEST = 65_535
 """Bytes of a slot, at most."""
-SLOTS = 2
-PIECES, BYTES = 64, 65_536
+SLOTS, SLOT_BYTES = 8, 131_072
+PIECES, PIECE_BYTES = 64, 65_536
 
 _HOLES = 64  # of a slot; more than arise where its pieces come in any order
 _BEGINS = 8  # places that are remembered
@@ -34,14 +34,17 @@ _TRIES = 16  # places looked at in one piece
 class Partial:
     """A slot that lacks bytes."""
 
-    __slots__ = ("begin", "data", "end", "holes")
+    __slots__ = ("begin", "data", "end", "guess", "holes", "size")
 
-    def __init__(self, begin: int, size: int) -> None:
+    def __init__(self, begin: int, size: int, *, guess: bool) -> None:
         self.begin, self.end = begin, begin + size & MASK
         """Sequence numbers of its first byte, and of what follows it."""
+        self.size = size
         self.data = bytearray(size)
         self.holes = [(0, size)]
         """What is missing: (begin, end) in `data`, in order."""
+        self.guess = guess
+        """Whether it may be none: it has the size of recent ones, and begins with what could be its length."""
 
     def put(self, begin: int, part: Buffer) -> None:
         """Put bytes to their place, unless they make too many holes."""
@@ -80,14 +83,21 @@ class Reader:
     def skip(self, seq: int, size: int, seg: int, *, pushed: bool) -> bool:
         """Take note that `size` bytes at `seq` look like whole slots of `seg` bytes.
 
-        False: they are part of a larger one, where chance has put what looks like lengths, and have to be read.
+        False: they have to be read all the same. Either they are part of a larger slot, in which chance has put what
+        looks like lengths, or pieces are kept that may follow them.
         """
-        if seq == self.aligned:
-            self.aligned = seq + size & MASK
-        elif self._partials and self._owner(seq, size, pushed=pushed):
+        after = seq + size & MASK
+        if self._early:
             return False
+        if self._partials:
+            if pushed:
+                self._end(after)
+            if seq != self.aligned and any(seq - partial.begin & MASK < partial.size for partial in self._partials):
+                return False
+        if seq == self.aligned:
+            self.aligned = after
         else:
-            self._know(seq + size & MASK)
+            self._know(after)
         if size > seg:
             self.usual = seg
         elif seg > _LARGE:
@@ -98,6 +108,8 @@ class Reader:
         """Return the slots that ``data`` at `seq` completes; `pushed`: the segment has a PSH."""
         slots: list[bytes | bytearray] = []
         view = memoryview(data)
+        if pushed and self._partials:
+            self._end(seq + len(view) & MASK)
         if not self._place(seq, view, slots, pushed=pushed):
             self._search(seq, view, slots, pushed=pushed)
         while self._news and self._early:
@@ -120,32 +132,32 @@ class Reader:
         if self._begins and (first := self._begins.pop(seq, None)) is not None:
             self._cut(seq - len(first) & MASK, memoryview(first + bytes(data)) if first else data, slots, pushed=pushed)
             return True
-        partial = self._owner(seq, len(data), pushed=pushed)
-        if partial is None:
-            return False
-        at = seq - partial.begin & MASK
-        room = len(partial.data) - at
-        partial.put(at, data[:room])
-        if not partial.holes:
-            self._partials.remove(partial)
-            slots.append(partial.data)
-        if len(data) > room:
-            if self.aligned == partial.end:
-                self.aligned = -1
-            self._begins.pop(partial.end, None)
-            self._cut(partial.end, data[room:], slots, pushed=pushed)
-        return True
-
-    def _owner(self, seq: int, size: int, *, pushed: bool) -> Partial | None:
-        """Return the slot that bytes lie in. One that would go on behind a PSH is none, and forgotten."""
-        for partial in self._partials:
-            room = len(partial.data) - (seq - partial.begin & MASK)
-            if room > 0:
-                if not pushed or size >= room:
-                    return partial
+        placed = sure = False
+        for partial in tuple(self._partials):  # mostly one; where a guess was wrong, the right one gets it too
+            at = seq - partial.begin & MASK
+            room = partial.size - at
+            if room <= 0:
+                continue
+            placed = True
+            sure |= not partial.guess
+            partial.put(at, data[:room])
+            if not partial.holes:
                 self._partials.remove(partial)
-                break
-        return None
+                slots.append(partial.data)
+            if len(data) > room:
+                if self.aligned == partial.end:
+                    self.aligned = -1
+                self._begins.pop(partial.end, None)
+                if not partial.guess or data[room : room + PREFIX] == partial.data[:PREFIX]:
+                    sure = True
+                    self._cut(partial.end, data[room:], slots, pushed=pushed)
+        if placed and not sure:
+            self._keep(seq, bytes(data), pushed=pushed)
+        return placed
+
+    def _end(self, seq: int) -> None:
+        """Forget slots that would go on behind a PSH, which ends at `seq`: they were none."""
+        self._partials = [partial for partial in self._partials if not 0 < seq - partial.begin & MASK < partial.size]
 
     def _cut(self, seq: int, data: memoryview, slots: list[bytes | bytearray], *, pushed: bool) -> None:
         """Cut slots off data that begins with one, and keep what is left as the beginning of another."""
@@ -162,25 +174,37 @@ class Reader:
         elif rest < PREFIX:
             self._remember(seq + size & MASK, bytes(data[at:]))
         elif PREFIX < (wanted := PREFIX + (data[at] << 8 | data[at + 1])) <= LARGEST:
-            partial = Partial(seq + at & MASK, wanted)
-            partial.put(0, data[at:])
-            self._partials.append(partial)
-            if len(self._partials) > SLOTS:
-                del self._partials[0]
-            self._know(partial.end)
-            self._news = True
+            self._open(seq + at & MASK, wanted, data[at:])
+
+    def _open(self, seq: int, size: int, data: memoryview, *, guess: bool = False) -> None:
+        """Keep the beginning of a slot."""
+        partial = Partial(seq, size, guess=guess)
+        partial.put(0, data)
+        partials = self._partials
+        partials.append(partial)
+        while len(partials) > SLOTS or sum(partial.size for partial in partials) > SLOT_BYTES:
+            del partials[0]
+        self._know(partial.end)
+        self._news = True
 
     def _search(self, seq: int, data: memoryview, slots: list[bytes | bytearray], *, pushed: bool) -> None:
-        """Look for slots in a piece that follows a gap; keep it if there are none."""
+        """Look for slots in a piece that follows a gap; keep what is in front of them, and a piece that has none."""
         copy = bytes(data)
-        at = self._find(copy)
-        if at < len(copy):
+        at, sure = self._find(copy)
+        if sure:
             self._cut(seq + at & MASK, data[at:], slots, pushed=pushed)
-            return
-        if pushed:
+            copy, pushed = copy[:at], False
+        elif pushed:
             self._know(seq + len(copy) & MASK)
-        self._early.append((seq, copy, pushed))
-        while len(self._early) > PIECES or sum(len(piece) for _, piece, _ in self._early) > BYTES:
+        elif at < len(copy):
+            self._open(seq + at & MASK, self.usual, data[at:], guess=True)
+        if copy:
+            self._keep(seq, copy, pushed=pushed)
+
+    def _keep(self, seq: int, data: bytes, *, pushed: bool) -> None:
+        """Keep a piece that may have another place."""
+        self._early.append((seq, data, pushed))
+        while len(self._early) > PIECES or sum(len(piece) for _, piece, _ in self._early) > PIECE_BYTES:
             self._early.popleft()
 
     def _look_again(self, seq: int, slots: list[bytes | bytearray]) -> None:
@@ -207,11 +231,14 @@ class Reader:
         if len(self._begins) > _BEGINS:
             del self._begins[next(iter(self._begins))]
 
-    def _find(self, data: bytes) -> int:
-        """Return where a slot begins in data that follows a gap, its length if nowhere."""
+    def _find(self, data: bytes) -> tuple[int, bool]:
+        """Return where a slot begins in data that follows a gap, and whether what follows says so, too.
+
+        The end of the data if there is none.
+        """
         size = len(data)
-        if _reach(data, 0) == size:
-            return 0
+        if size and _reach(data, 0) == size:
+            return 0, True
         if self.usual:
             pattern = (self.usual - PREFIX).to_bytes(PREFIX, "big")
             at = data.find(pattern)
@@ -219,10 +246,12 @@ class Reader:
                 if at < 0:
                     break
                 follows = at + self.usual
-                if data[follows : follows + PREFIX] == pattern or _reach(data, follows) >= size:
-                    return at
+                if follows > size:
+                    return at, False
+                if data[follows : follows + PREFIX] == pattern or _reach(data, follows) == size:
+                    return at, True
                 at = data.find(pattern, at + 1)
-        return size
+        return size, False
 
 
 def _reach(data: bytes, at: int) -> int:
