@@ -29,6 +29,7 @@ _BEGINS = 8  # places that are remembered
 _FAR = 1 << 18  # bytes; a piece is not kept for what is so far from it
 _LARGE = 16_384  # slots of this size do not come many at a time, so none is looked for
 _TRIES = 16  # places looked at in one piece
+_ENOUGH = 16  # slots that do not follow each other by chance
 
 
 class Partial:
@@ -237,7 +238,7 @@ class Reader:
         The end of the data if there is none.
         """
         size = len(data)
-        if size and _reach(data, 0) == size:
+        if size and _chain(data, 0):
             return 0, True
         if self.usual:
             pattern = (self.usual - PREFIX).to_bytes(PREFIX, "big")
@@ -248,18 +249,22 @@ class Reader:
                 follows = at + self.usual
                 if follows > size:
                     return at, False
-                if data[follows : follows + PREFIX] == pattern or _reach(data, follows) == size:
+                if data[follows : follows + PREFIX] == pattern or _chain(data, follows):
                     return at, True
                 at = data.find(pattern, at + 1)
         return size, False
 
 
-def _reach(data: bytes, at: int) -> int:
-    """Return where the whole slots end that follow each other from `at` on."""
+def _chain(data: bytes, at: int) -> bool:
+    """Whether whole slots follow each other from `at` to the end, or `_ENOUGH` of them."""
     size = len(data)
-    while at + PREFIX < size:
+    for _ in range(_ENOUGH):
+        if at + PREFIX >= size:
+            break
         end = at + PREFIX + (data[at] << 8 | data[at + 1])
         if end > size or end == at + PREFIX:
-            break
+            return False
         at = end
-    return at
+    else:
+        return True
+    return at == size
