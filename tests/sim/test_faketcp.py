@@ -49,6 +49,28 @@ def transfer(world: World, source: SimNode, destination: SimNode, packets: int =
 
 
 @pytest.mark.parametrize("gro", [True, False])
+def test_records_are_one_datagram_and_arrive_though_their_segments_are_shuffled(
+    build: Build, gro: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    send = ltunnel_transport_faketcp.FakeTcpTransport.send_whole
+
+    def send_whole(transport: object, flow: object, buf: object, start: int, end: int, *rest: object) -> bool:
+        sizes.append(end - start)
+        return send(transport, flow, buf, start, end, *rest)
+
+    monkeypatch.setattr(ltunnel_transport_faketcp.FakeTcpTransport, "send_whole", send_whole)
+    world, firewall, a, b = build(gro)
+    assert transfer(world, a, b) == 1, "rows at first, until the far ends report that nothing is lost"
+    a.link.up.quality = a.link.down.quality = Quality(delay=0.005, jitter=0.0002)
+    sizes.clear()
+    assert transfer(world, a, b, 20) == 1
+    assert len(sizes) >= 2 * 20, "from the node to the hub, and on"
+    assert min(sizes) > 48_000
+    assert not firewall.invalid
+
+
+@pytest.mark.parametrize("gro", [True, False])
 def test_every_byte_arrives(build: Build, gro: bool) -> None:
     world, firewall, a, b = build(gro)
     firewall.blocked = frozenset({17})

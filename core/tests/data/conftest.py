@@ -93,6 +93,21 @@ class PrefixTransport(UdpTransport):
         return flow, start, end, seg
 
 
+class WholeTransport(PrefixTransport):
+    """One that takes large datagrams whole; `pieces` is what it was told of the path."""
+
+    largest_slot = 65_400
+
+    def __init__(self, port: WirePort) -> None:
+        super().__init__(port)
+        self.pieces: list[int] = []
+
+    def send_whole(self, flow: object, buf: memoryview, start: int, end: int, piece: int, now: float) -> bool:
+        assert piece < end - start <= self.largest_slot
+        self.pieces.append(piece)
+        return self.send(flow, buf, start, end, end - start, now)
+
+
 class Recorder:
     """A control side that writes down what it is told."""
 
@@ -127,6 +142,7 @@ class End:
         isolated: bool,
         uso: bool = True,
         prefixed: bool = False,
+        whole: bool = False,
         fec: tuple[Codes, FecSettings] | None = None,
         tun: SimTun | None = None,
         hops: Hops | None = None,
@@ -135,7 +151,7 @@ class End:
         self.endpoint = (endpoint, 9000)
         self.tun = tun or SimTun(mtu=mtu, uso=uso, answers=False)
         self.port = WirePort(self.endpoint)
-        self.transport = (PrefixTransport if prefixed else UdpTransport)(self.port)
+        self.transport = (WholeTransport if whole else PrefixTransport if prefixed else UdpTransport)(self.port)
         self.control = Recorder()
         self.fib = Fib()
         self.stats = Stats()
@@ -239,13 +255,15 @@ class Net:
         *,
         uso: bool = True,
         prefixed: bool = False,
+        whole: bool = False,
         fec: tuple[Codes, FecSettings] | None = None,
         tun: SimTun | None = None,
     ) -> tuple[End, End]:
         """Two nodes with a direct session; 10.0.0.1, fd00::1 and 10.0.0.2, fd00::2."""
         left = End(
-            ("10.0.0.1/24", "fd00::1/64"), "192.0.2.1", mtu=mtu, hub=False, isolated=False, prefixed=prefixed, fec=fec
-        )
+            ("10.0.0.1/24", "fd00::1/64"), "192.0.2.1", mtu=mtu, hub=False, isolated=False, prefixed=prefixed,
+            whole=whole, fec=fec,
+        )  # fmt: skip
         right = End(
             ("10.0.0.2/24", "fd00::2/64"),
             "192.0.2.2",
@@ -255,6 +273,7 @@ class Net:
             tun=tun,
             uso=uso,
             prefixed=prefixed,
+            whole=whole,
             fec=fec,
         )
         connect(left, right, 1)
@@ -284,14 +303,18 @@ class Net:
         isolated: bool = False,
         mtu: int = 1400,
         prefixed: bool = False,
+        whole: bool = False,
         fec: tuple[Codes, FecSettings] | None = None,
     ) -> tuple[End, End, End]:
         """A hub (10.0.0.1) and two nodes (10.0.0.2, 10.0.0.3) that have a session with each other through it."""
-        hub = End(("10.0.0.1/24",), "192.0.2.1", mtu=mtu, hub=True, isolated=isolated, prefixed=prefixed)
+        hub = End(("10.0.0.1/24",), "192.0.2.1", mtu=mtu, hub=True, isolated=isolated, prefixed=prefixed, whole=whole)
         nodes = []
         for number in (2, 3):
             addresses = (f"10.0.0.{number}/24", f"fd00::{number}/64")
-            node = End(addresses, f"192.0.2.{number}", mtu=mtu, hub=False, isolated=False, prefixed=prefixed, fec=fec)
+            node = End(
+                addresses, f"192.0.2.{number}", mtu=mtu, hub=False, isolated=False, prefixed=prefixed, whole=whole,
+                fec=fec,
+            )  # fmt: skip
             connect(node, hub, number)
             assert node.hub is None
             node.hub = node.fib.lookup(ip_address("10.0.0.1").packed)
@@ -306,13 +329,13 @@ class Net:
         return hub, nodes[0], nodes[1]
 
     @staticmethod
-    def line(count: int, *, ttl: int = 4, prefixed: bool = False) -> list[End]:
+    def line(count: int, *, ttl: int = 4, prefixed: bool = False, whole: bool = False) -> list[End]:
         """Nodes in a mesh, each with a direct path to the next; the first (.2) talks along them to the last (.3)."""
         numbers = [2, *range(10, 8 + count), 3]
         ends = [
             End(
                 (f"10.0.0.{number}/24", f"fd00::{number}/64"), f"192.0.2.{number}", mtu=1400, hub=False, isolated=False,
-                prefixed=prefixed, hops=Hops(ttl),
+                prefixed=prefixed, whole=whole, hops=Hops(ttl),
             )
             for number in numbers
         ]  # fmt: skip

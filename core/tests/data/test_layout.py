@@ -13,7 +13,7 @@ from ltunnel.data.fec.record_parity import TRAILER, Plan, RecordParity, Shape, p
 from ltunnel.data.fec.settings import FecMode, FecSettings
 from ltunnel.data.grid import Arena, ReceiveGrid
 from ltunnel.data.records import PartGrid, RecordSealer
-from ltunnel.session import Epoch
+from ltunnel.session import Epoch, Peer
 from ltunnel.session.fec import FecStats
 from ltunnel.testing import packets
 from ltunnel.wire.types import FrameType
@@ -90,14 +90,26 @@ def key() -> bytes:
     return example("keys")[:32]
 
 
-def sealed(net, plaintext: bytes, size: int) -> list[bytes]:
-    """The datagrams of a record with a plaintext, after five others."""
+class Whole:
+    """What is asked of a transport that takes large datagrams."""
+
+    prefix, largest_slot = 0, 65_400
+
+
+def session(net) -> tuple[Peer, Epoch]:
+    """A peer and its epoch, after five datagrams."""
     peer = net.pair()[0].peer(net.pair()[1], 1, is_hub=False)
     epoch = Epoch(
         peer, local_index=0x0A0B0C, remote_index=0x0D0E0F, sealer=AesGcm(key()), opener=AesGcm(key()), created=0.0,
         initiator=True,
     )  # fmt: skip
     epoch.take(5)
+    return peer, epoch
+
+
+def sealed(net, plaintext: bytes, size: int) -> list[bytes]:
+    """The datagrams of a record with a plaintext, after five others."""
+    _, epoch = session(net)
     out = Arena(HEADROOM + 65_600)
     end = RecordSealer(out).seal(epoch, memoryview(plaintext), PartGrid(out, size, 0), size)
     sent = bytes(out.view[HEADROOM:end])
@@ -109,6 +121,17 @@ def test_record(net):
     assert [datagram.hex(" ") for datagram in datagrams] == [
         example("record-first").hex(" "), example("record-last").hex(" ")
     ]  # fmt: skip
+
+
+def test_record_of_one_part(net):
+    plain = memoryview(bytearray(example("super")))
+    peer, epoch = session(net)
+    peer.mtu = 0
+    out = Arena(HEADROOM + 65_600)
+    end, size = RecordSealer(out).seal_for(peer, epoch, plain, Whole())
+    assert bytes(out.view[HEADROOM:end]).hex(" ") == example("record-whole").hex(" ")
+    assert size == 0
+    assert epoch.counter == 6
 
 
 @pytest.mark.parametrize("code", [ReedSolomon(2, 1), XorParity(2, 1)])

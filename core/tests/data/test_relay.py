@@ -49,13 +49,14 @@ def frames_for(hub, node, datagrams) -> list[bytes]:
 @SETTINGS
 @given(
     seed=st.integers(0, 2**32), gro=st.booleans(), prefixed=st.booleans(), records=st.booleans(),
-    offloads=st.booleans(), limit=st.sampled_from((64, 5)),
+    whole=st.booleans(), offloads=st.booleans(), limit=st.sampled_from((64, 5)),
 )  # fmt: skip
-def test_everything_arrives(net, seed, gro, prefixed, records, offloads, limit):
-    hub, one, other = net.relayed(prefixed=prefixed)
+def test_everything_arrives(net, seed, gro, prefixed, records, whole, offloads, limit):
+    hub, one, other = net.relayed(prefixed=prefixed, whole=whole)
     one.tun.offload = offloads
     if records:
         net.use_records(one)
+        net.use_records(hub)
     for end in (hub, other):
         end.port.gro, end.port.limit = gro, limit
     datagrams, expected = inject(one, random.Random(seed))

@@ -51,6 +51,7 @@ DATA_PATH = {
     "bundle",
     "record-first",
     "record-last",
+    "record-whole",
     "super",
     "shard-first",
     "shard-second",

@@ -7,7 +7,8 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ltunnel_transport_faketcp.slots import LARGEST_PARTIAL, Reader, runs, slot_size, write_prefixes
+from ltunnel_transport_faketcp.reader import LARGEST, PIECE_BYTES, PIECES, SLOTS, Reader
+from ltunnel_transport_faketcp.slots import runs, slot_size, write_prefixes
 
 MOD = 2**32
 
@@ -33,8 +34,7 @@ def receive(pieces: list[tuple[int, bytes, bool]], first: int) -> list[bytes]:
     for seq, data, pushed in pieces:
         view = memoryview(data)
         seg = slot_size(view, 0, len(data))
-        if seg:
-            reader.skip((seq + len(data)) % MOD, seg, len(data))
+        if seg and reader.skip(seq, len(data), seg, pushed=pushed):
             got = [(data, seg)]
         else:
             got = runs(reader.read(seq, data, pushed=pushed))
@@ -102,7 +102,7 @@ def test_found_again_after_a_loss():
         at += len(data)
     found = []
     for seq, data, pushed in pieces:
-        found += [slot[2:] for slot in reader.read(seq, data, pushed=pushed)]
+        found += [bytes(slot[2:]) for slot in reader.read(seq, data, pushed=pushed)]
     wrong = [datagram for datagram in found if datagram not in set(sent)]
     assert len(sent) - len(set(found) & set(sent)) < 3 * lost
     assert len(wrong) < lost * 0.1
@@ -114,9 +114,14 @@ def test_nonsense_is_bounded(pieces):
     """Whatever comes, in whatever order: no exception, and never more kept than one partial slot."""
     reader = Reader(0)
     for seq, data, pushed, follows in pieces:
-        for slot in reader.read(reader.aligned % MOD if follows else seq, data, pushed=pushed):
-            assert len(slot) == int.from_bytes(slot[:2], "big") + 2 > 2
-        assert len(reader._partial) <= LARGEST_PARTIAL
+        partial = reader._partials[-1] if reader._partials else None
+        expected = partial.begin + partial.holes[0][0] if partial else reader.aligned
+        for slot in reader.read(expected % MOD if follows else seq, data, pushed=pushed):
+            assert 2 < len(slot) <= LARGEST
+        assert len(reader._partials) <= SLOTS
+        assert all(len(partial.data) <= LARGEST for partial in reader._partials)
+        assert len(reader._early) <= PIECES
+        assert sum(len(piece) for _, piece, _ in reader._early) <= PIECE_BYTES
 
 
 def test_a_push_ends_a_partial_slot():
@@ -127,11 +132,11 @@ def test_a_push_ends_a_partial_slot():
     assert reader.read(15, b"xt slot", pushed=True) == [b"\0\x09next slot"]
 
 
-def test_too_large_for_parts():
+def test_too_large_for_a_slot():
     reader = Reader(0)
-    start = (LARGEST_PARTIAL + 1).to_bytes(2, "big") + bytes(1000)
+    start = (LARGEST - 1).to_bytes(2, "big") + bytes(1000)
     assert reader.read(0, start, pushed=False) == []
-    assert reader._partial == b""
+    assert reader._partials == []
     assert reader.read(1002, b"\0\x01a", pushed=True) == [b"\0\x01a"]
 
 

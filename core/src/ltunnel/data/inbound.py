@@ -38,6 +38,8 @@ BATCHES = 16
 """Receive calls at a time, so that ports and TUN take turns."""
 STACKED = 66_000
 """Single datagrams are stacked up to this many bytes."""
+LARGE = 16_384
+"""Bytes of a datagram that is worth a batch of its own."""
 
 _HEADER = Struct(">IQ")
 _LOWEST_CONTROL_FRAME = FrameType.PING
@@ -90,7 +92,7 @@ class Inbound:
             except BlockingIOError:
                 more = False
                 break
-            if end - start > size:
+            if end - start > size or size > LARGE:
                 self._coalesced(index, flow, start, end, size, now)
             elif end > start and not self._stack(index, port, flow, start, end, now):
                 more = False

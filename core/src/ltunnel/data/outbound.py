@@ -379,8 +379,8 @@ class Outbound:
             size, plan = shards.plan(line, length)
             if plan is None:
                 return False
-        prefix, counter = self._transports[peer.path.transport].prefix, epoch.counter
-        sealed = self._records.seal_for(peer, epoch, arena.view[start:end], prefix, size)
+        transport, counter = self._transports[peer.path.transport], epoch.counter
+        sealed = self._records.seal_for(peer, epoch, arena.view[start:end], transport, size)
         if sealed is None:
             return False
         self._send(peer, *sealed, now)

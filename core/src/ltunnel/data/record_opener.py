@@ -11,7 +11,7 @@ from ltunnel.data.fec.codes import Codes
 from ltunnel.data.fec.groups import PATIENCE
 from ltunnel.data.fec.record_parity import HEAD, TRAILER, RecordParity, Shape
 from ltunnel.data.grid import Bytes2D
-from ltunnel.data.records import LONGEST, Assembly, Record
+from ltunnel.data.records import LONGEST, Assembly, Record, counters
 from ltunnel.data.relay_frames import Relays
 from ltunnel.plugin import Flow
 from ltunnel.session import Drop, Epoch, Stats
@@ -44,13 +44,15 @@ class RecordOpener:
         if epoch is None:
             self._stats.drop(Drop.UNKNOWN_INDEX, count)
             return
-        drops = epoch.peer.stats
+        drops, taken = epoch.peer.stats, counters(parts, size)
         if first < 0 or part + count > parts or parts > MAX_ROWS or not 0 < size * parts <= LONGEST:
             drops.drop(Drop.MALFORMED, count)
-        elif first + parts > REJECT_AFTER_PACKETS or not epoch.usable(now):
+        elif first + taken > REJECT_AFTER_PACKETS or not epoch.usable(now):
             drops.drop(Drop.EXPIRED, count)
-        elif not epoch.window.fresh(first, parts):
+        elif not epoch.window.fresh(first, taken):
             drops.drop(Drop.REPLAYED, count)
+        elif parts == 1:
+            self._take_whole(batch, begin, epoch, size, first, now)
         else:
             record = self.assembly.get(word, parts, size, first, now)
             if not self._collect(record, batch, begin, end, part):
@@ -64,6 +66,20 @@ class RecordOpener:
                     self._note(record)
             elif record.parity is not None:
                 self._repair(record, epoch, now)
+
+    def _take_whole(self, batch: Batch, row: int, epoch: Epoch, size: int, counter: int, now: float) -> None:
+        """Open and deliver a record of one part."""
+        body, _ = batch.row(row)
+        sealed, plain = len(body), self._delivery.arena
+        length = sealed - TAG
+        if sealed > size:
+            epoch.peer.stats.drop(Drop.MALFORMED)
+        elif length <= 0 or not epoch.opener.open((batch.nonces[row],), (body,), (plain.view[:length],)):
+            epoch.peer.stats.drop(Drop.FORGED)
+        else:
+            taken = counters(1, size)
+            self._accept(batch.transport, batch.flow, epoch, counter, taken, sealed + DATA_HEADER, now)
+            self._deliver(epoch, length, now)
 
     def _collect(self, record: Record, batch: Batch, begin: int, end: int, part: int) -> bool:
         """Copy parts from a batch. False when their sizes are not those of the record."""

@@ -3,9 +3,10 @@
     datagram   type 1 | receiver index 3 | parts 1 | part 1 | part size 2 | counter 4 | slice of the ciphertext
     nonce      the header of part 0; part i has the record's first counter plus i
 
-A record takes as many counters as it has parts, so that what a key may seal (REJECT_AFTER_PACKETS) is counted in
-datagrams all the same. Sealing 60 KB at once costs half of sealing 43 rows, but a record that lacks one part is lost
-whole, unless its parity came (`ltunnel.data.fec.record_parity`); `ltunnel.session.quality` says when it is worth it.
+A record takes as many counters as it has parts, so that what a key may seal (REJECT_AFTER_PACKETS), and what is lost,
+is counted in datagrams all the same; one that is sent in one part, a large datagram of a `StreamTransport`, as many as
+it could have. Sealing 60 KB at once costs half of sealing 43 rows, but a record that lacks one part is lost whole,
+unless its parity came (`ltunnel.data.fec.record_parity`); `ltunnel.session.quality` says when it is worth it.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from ltunnel.constants import (
 )
 from ltunnel.data.fec.record_parity import RecordParity
 from ltunnel.data.grid import Arena, Bytes2D, GridCache, Nonces
-from ltunnel.plugin import Buffer
+from ltunnel.plugin import Buffer, Transport
 from ltunnel.session import Epoch, Peer
 from ltunnel.wire.types import MessageType
 
@@ -32,6 +33,8 @@ HEADER = Struct(">IBBHI")
 NEXT_PART = (1 << 48) + 1
 """What the last eight header bytes, read as one number, grow by from part to part."""
 LONGEST = MAX_DATAGRAM
+COUNTED = 1400
+"""Bytes for which a record of one part takes a counter."""
 
 _SMALLEST_PART = 17  # with its header longer than any datagram that cannot be DATA
 _AS_RECORD = (MessageType.RECORD - MessageType.DATA) << 24  # what makes a DATA header's first word a RECORD header's
@@ -48,6 +51,11 @@ class PartGrid:
         grid: Bytes2D = out.array[HEADROOM : HEADROOM + self.limit * slot].reshape(self.limit, slot)
         self.headers = grid[:, prefix : prefix + DATA_HEADER]
         self.bodies = grid[:, prefix + DATA_HEADER :]
+
+
+def counters(parts: int, size: int) -> int:
+    """Return how many counters a record takes, given what its header says."""
+    return parts if parts > 1 else max(1, size // COUNTED)
 
 
 def part_size(length: int, largest: int) -> int:
@@ -70,18 +78,37 @@ class RecordSealer:
         """What was sealed last, and room for as much behind it."""
         self._nonces = Nonces()
 
-    def seal_for(self, peer: Peer, epoch: Epoch, plain: Buffer, prefix: int, size: int = 0) -> tuple[int, int] | None:
-        """Seal `plain` in parts of `size`, or that the path to a peer carries: (end of the last slot, size of a slot).
+    def seal_for(
+        self, peer: Peer, epoch: Epoch, plain: Buffer, transport: Transport, size: int = 0
+    ) -> tuple[int, int] | None:
+        """Seal `plain` in parts of `size`, or as the path to a peer carries it: (end of the last slot, size of a slot).
 
-        None when it needs too many of them.
+        The size is 0 for one slot that is larger than a packet. None when it needs too many parts.
         """
-        length = len(plain) + TAG
-        size = size or part_size(length, peer.mtu + BUNDLE_ENTRY + DATA_OVERHEAD - DATA_HEADER)
+        length, prefix = len(plain) + TAG, transport.prefix
+        if not size:
+            largest = peer.mtu + BUNDLE_ENTRY + DATA_OVERHEAD - DATA_HEADER
+            if largest < length <= min(getattr(transport, "largest_slot", 0) - prefix, LONGEST) - DATA_HEADER:
+                return self._seal_whole(epoch, plain, prefix)
+            size = part_size(length, largest)
         grid = self._grids.get(size, prefix)
         if length > grid.limit * size or epoch.counter + grid.limit > REJECT_AFTER_PACKETS:
             return None
         stop = self.seal(epoch, plain, grid, size)
         return stop, grid.slot if length > size else stop - HEADROOM
+
+    def _seal_whole(self, epoch: Epoch, plain: Buffer, prefix: int) -> tuple[int, int] | None:
+        """Seal `plain` in one part, to where that is sent from; returns what `seal_for` does."""
+        length = len(plain) + TAG
+        count = counters(1, length)
+        if epoch.counter + count > REJECT_AFTER_PACKETS:
+            return None
+        out, at = self._out.view, HEADROOM + prefix
+        middle = at + DATA_HEADER
+        stop = middle + length
+        HEADER.pack_into(out, at, epoch.send_word + _AS_RECORD, 1, 0, length, epoch.take(count))
+        epoch.sealer.seal((out[at:middle],), (plain,), (out[middle:stop],))
+        return stop, 0
 
     def seal(self, epoch: Epoch, plain: Buffer, grid: PartGrid, size: int) -> int:
         """Seal `plain` for an epoch in parts of `size`, at most ``grid.limit``; return where the last slot ends."""
@@ -89,7 +116,8 @@ class RecordSealer:
         full, rest = divmod(length, size)
         parts = full + (rest > 0)
         nonces = self._nonces
-        nonces.fill_parts(parts, epoch.send_word + _AS_RECORD, parts << 24 | size, epoch.take(parts))
+        first = epoch.take(counters(parts, size))
+        nonces.fill_parts(parts, epoch.send_word + _AS_RECORD, parts << 24 | size, first)
         ciphertext = self.ciphertext
         epoch.sealer.seal(nonces.views[:1], (plain,), (ciphertext.view[:length],))
         grid.headers[:full] = nonces.array[:full]

@@ -142,7 +142,7 @@ class RelaySealer:
         epoch = usable_epoch(peer, MAX_ROWS, now) if peer.quality.clean(now) else None
         if epoch is None or peer.path is None:
             return None
-        sealed = self._records.seal_for(peer, epoch, arena.view[:end], self._transports[peer.path.transport].prefix)
+        sealed = self._records.seal_for(peer, epoch, arena.view[:end], self._transports[peer.path.transport])
         return None if sealed is None else send_sealed(self._transports, peer, self._out, *sealed, now)
 
     def send(self, peer: Peer, first: int, stop: int, length: int, rest: int, now: float) -> bool:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
-from ltunnel.constants import HEADROOM, REJECT_AFTER_PACKETS
+from ltunnel.constants import BUNDLE_ENTRY, DATA_OVERHEAD, HEADROOM, REJECT_AFTER_PACKETS
 from ltunnel.data.grid import Arena
-from ltunnel.plugin import Transport
+from ltunnel.plugin import StreamTransport, Transport
 from ltunnel.session import Drop, Epoch, Peer
 
 
@@ -21,18 +22,24 @@ def usable_epoch(peer: Peer, count: int, now: float) -> Epoch | None:
 def send_sealed(transports: Sequence[Transport], peer: Peer, out: Arena, end: int, size: int, now: float) -> bool:
     """Hand a sealed batch, slots of `size` bytes in ``HEADROOM:end`` of `out`, to the transport of the peer's path.
 
-    False when it did not leave; that is counted, too.
+    A `size` of 0: it is one large slot (`StreamTransport`). False when it did not leave; that is counted, too.
     """
     path = peer.path
     assert path is not None  # noqa: S101  # usable_epoch has looked
+    count = -(-(end - HEADROOM) // size) if size else 1
     if path.budget is not None:  # an address that has not proved itself
         if path.budget < end - HEADROOM:
-            peer.stats.drop(Drop.LIMITED, -(-(end - HEADROOM) // size))
+            peer.stats.drop(Drop.LIMITED, count)
             return False
         path.budget -= end - HEADROOM
-    sent = transports[path.transport].send(path.flow, out.view, HEADROOM, end, size, now)
+    transport = transports[path.transport]
+    if size:
+        sent = transport.send(path.flow, out.view, HEADROOM, end, size, now)
+    else:
+        piece = transport.prefix + peer.mtu + BUNDLE_ENTRY + DATA_OVERHEAD
+        sent = cast(StreamTransport, transport).send_whole(path.flow, out.view, HEADROOM, end, piece, now)
     if not sent:
-        peer.stats.drop(Drop.QUEUE_FULL, -(-(end - HEADROOM) // size))
+        peer.stats.drop(Drop.QUEUE_FULL, count)
     peer.last_tx = now
     if peer.unanswered_since is None:
         peer.unanswered_since = now

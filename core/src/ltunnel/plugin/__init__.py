@@ -50,7 +50,15 @@ from ltunnel.plugin.discovery import (
     SignalKind,
 )
 from ltunnel.plugin.host import HostRule, HostRuleKind
-from ltunnel.plugin.interfaces import Aead, FecCode, MeetingTransport, PartingTransport, TellingTransport, Transport
+from ltunnel.plugin.interfaces import (
+    Aead,
+    FecCode,
+    MeetingTransport,
+    PartingTransport,
+    StreamTransport,
+    TellingTransport,
+    Transport,
+)
 from ltunnel.plugin.ports import (
     Address,
     Buffer,
@@ -126,6 +134,7 @@ __all__ = [
     "SignalKind",
     "StreamEvent",
     "StreamPort",
+    "StreamTransport",
     "TellingTransport",
     "Transport",
     "TransportContext",

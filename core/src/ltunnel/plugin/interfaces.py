@@ -1,4 +1,4 @@
-"""The objects that descriptors make for the data path: `Transport` (`TellingTransport`), `Aead`, `FecCode`.
+"""The objects that descriptors make for the data path: `Transport` (and what some have besides), `Aead`, `FecCode`.
 
 All of them work on batches, raise nothing for what came from the network, and keep no reference to a buffer after the
 call returns.
@@ -60,6 +60,25 @@ class Transport(Protocol):
 
     def handle_timeout(self, now: float) -> None:
         """Do what is due: retransmissions of its own handshake, acknowledgements, keepalives."""
+        ...
+
+
+class StreamTransport(Transport, Protocol):
+    """What a transport may also have whose slots lie in a stream of bytes, as TCP's: it takes large datagrams whole.
+
+    What the core seals at once it then need not cut, nor put together again.
+    """
+
+    largest_slot: int
+    """Bytes of the largest slot that `send_whole` takes, its `prefix` included, and `receive` hands over; at most those
+    of a datagram of 65,507."""
+
+    def send_whole(self, flow: Flow, buf: Buffer, start: int, end: int, piece: int, now: float) -> bool:
+        """Send one datagram, the slot ``buf[start:end]``; else as `send`. It arrives as one, or not at all.
+
+        `piece` is the largest slot that the path to the far end carries in one packet, as far as is known. Who cuts
+        the stream into packets himself puts no more than that into each.
+        """
         ...
 
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from ltunnel.plugin import Address, Route
 from ltunnel_transport_faketcp.opening import SCALE, Agreed, Numbers, payload_limit
+from ltunnel_transport_faketcp.reader import Reader
 from ltunnel_transport_faketcp.segment import ACK, MASK, PSH, Head, word
-from ltunnel_transport_faketcp.slots import Reader
 from ltunnel_transport_faketcp.states import State
 
 WINDOW = 65_535

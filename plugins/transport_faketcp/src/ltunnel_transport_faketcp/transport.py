@@ -19,6 +19,7 @@ from ltunnel_transport_faketcp.counts import Counts
 from ltunnel_transport_faketcp.flow import Flow
 from ltunnel_transport_faketcp.line import Line
 from ltunnel_transport_faketcp.overtaking import LARGEST, rejoin
+from ltunnel_transport_faketcp.reader import Reader
 from ltunnel_transport_faketcp.segment import (
     ACK,
     CONTROL,
@@ -35,12 +36,14 @@ from ltunnel_transport_faketcp.segment import (
     read,
 )
 from ltunnel_transport_faketcp.side import ASK_AFTER, Side
-from ltunnel_transport_faketcp.slots import PREFIX, Reader, runs, slot_size, write_prefixes
+from ltunnel_transport_faketcp.slots import PREFIX, runs, slot_size, write_prefixes
 from ltunnel_transport_faketcp.states import Cause, State, move
 from ltunnel_transport_faketcp.timers import Timers
 
 ACK_EVERY = 30_000
 """Bytes received after which an acknowledgement leaves within a millisecond."""
+LARGEST_SLOT = 65_400
+"""Bytes that one packet takes, whatever the IP version, and a little less."""
 STALL_PROBE = 0.1
 """Seconds between probes while the far end's window is full."""
 
@@ -56,13 +59,14 @@ class FakeTcpTransport:
     def __init__(self, port: RawPort, *, listen: bool) -> None:
         self.ports: Sequence[Port] = (port,)
         self.prefix = PREFIX
+        self.largest_slot = LARGEST_SLOT
         self.counts = Counts()
         self._port = port
         self._changes = port.changes
         self._port_send = port.send
         self._port_recv = self._next = port.recv
         self._flows: dict[bytes, Flow] = {}
-        self._ready: deque[tuple[Flow, bytes, int]] = deque()  # batches that had to be put together
+        self._ready: deque[tuple[Flow, bytes | bytearray, int]] = deque()  # batches that had to be put together
         self._kept: tuple[bytes, int, tuple[str]] | None = None  # a packet that was read on the way to another
         self._line = Line(port)
         self._timers = Timers()
@@ -115,6 +119,16 @@ class FakeTcpTransport:
                 self._timers.plan(flow, now + ASK_AFTER)
         return True
 
+    def send_whole(self, flow: Flow, buf: Buffer, start: int, end: int, piece: int, now: float) -> bool:
+        """Send one large datagram in segments of `piece` bytes at most; see `ltunnel.plugin.StreamTransport`."""
+        pieces = flow.pieces
+        flow.pieces = piece = min(piece, pieces)
+        if piece > 1 and (end - start) % piece == 1:  # a byte alone is taken for a keepalive
+            flow.pieces -= 1
+        sent = self.send(flow, buf, start, end, end - start, now)
+        flow.pieces = pieces
+        return sent
+
     def receive(self, port: Port, buf: Buffer, pos: int, now: float) -> tuple[Flow | None, int, int, int]:  # noqa: ARG002
         """Receive a batch; see `ltunnel.plugin.Transport`. Empty ranges may have no flow."""
         if self._ready:
@@ -149,13 +163,12 @@ class FakeTcpTransport:
         if waiting >= ACK_EVERY or not flow.ack_planned:
             self._owe(flow, waiting, now)
         seg = size if size == first + PREFIX else slot_size(buf, data, end, piece)
-        if seg:
-            if flow.reader is not None:
-                flow.reader.skip(seq + size & MASK, seg, size)
+        reader, pushed = flow.reader, bool(flags & PSH)
+        if seg and (reader is None or reader.skip(seq, size, seg, pushed=pushed)):
             return flow, data, end, seg
-        if flow.reader is None:
-            flow.reader = Reader(seq)
-        slots = flow.reader.read(seq, bytes(buf[data:end]), pushed=bool(flags & PSH))
+        if reader is None:  # all before was whole, so behind that begins a slot
+            reader = flow.reader = Reader(next((low for low, high in flow.holes if high & MASK == seq), seq))
+        slots = reader.read(seq, buf[data:end], pushed=pushed)
         self._ready.extend((flow, batch, seg) for batch, seg in runs(slots))
         return self._put(buf, pos) if self._ready else (flow, pos, pos, 0)
 

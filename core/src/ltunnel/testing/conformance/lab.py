@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 from ltunnel.constants import HEADROOM
-from ltunnel.plugin import Flow, Options, Port, PortSpec, Transport, TransportContext, TransportDescriptor
+from ltunnel.plugin import (
+    Flow,
+    Options,
+    Port,
+    PortSpec,
+    StreamTransport,
+    Transport,
+    TransportContext,
+    TransportDescriptor,
+)
 from ltunnel.testing.host import Host
 from ltunnel.testing.links import Quality
 from ltunnel.testing.network import Network, Router
@@ -35,17 +45,24 @@ class End:
         """What has arrived, without the flows."""
         return [data for _, data in self.inbox]
 
-    def send(self, flow: Flow, datagrams: Sequence[bytes], now: float) -> bool:
-        """Send equal datagrams, the last may be shorter; check what the transport did to the buffer."""
+    def send(self, flow: Flow, datagrams: Sequence[bytes], now: float, piece: int = 0) -> bool:
+        """Send equal datagrams, the last may be shorter; check what the transport did to the buffer.
+
+        With a `piece` it is one, which the transport takes whole (`ltunnel.plugin.StreamTransport.send_whole`).
+        """
         prefix = self.transport.prefix
         joined = b"".join(bytes(prefix) + datagram for datagram in datagrams)
         guard = b"\xa5" * 50
         buffer = bytearray(guard + b"\x5a" * HEADROOM + joined + guard)
         start, slot = len(guard) + HEADROOM, prefix + len(datagrams[0])
-        sent = self.transport.send(flow, memoryview(buffer), start, start + len(joined), slot, now)
+        transport, end = self.transport, start + len(joined)
+        if piece:
+            sent = cast(StreamTransport, transport).send_whole(flow, memoryview(buffer), start, end, piece, now)
+        else:
+            sent = transport.send(flow, memoryview(buffer), start, end, slot, now)
         assert isinstance(sent, bool), "send must say True or False"
         assert buffer[: len(guard)] == guard, "send wrote in front of the headroom"
-        assert buffer[start + len(joined) :] == guard, "send wrote behind the datagrams"
+        assert buffer[end:] == guard, "send wrote behind the datagrams"
         for i, datagram in enumerate(datagrams):
             at = start + i * slot + prefix
             assert buffer[at : at + len(datagram)] == datagram, "send changed the datagrams"

@@ -115,6 +115,34 @@ class TransportConformance(DescriptorConformance):
             largest = max(entry.packet.size for entry in trace)
             assert largest <= header + self.descriptor.overhead_with(self.make_options()) + self.wire_payload
 
+    def test_large_datagrams(self) -> None:
+        """What takes large datagrams whole (`StreamTransport`) delivers them as one, both ways, GRO or not.
+
+        A transport that cuts the stream into packets itself makes none larger than it is told.
+        """
+        for gro, ipv6 in ((True, False), (True, True), (False, False)):
+            lab = self.make_lab(gro=gro, ipv6=ipv6)
+            prefix, largest = lab.node.transport.prefix, getattr(lab.node.transport, "largest_slot", 0)
+            if not largest:
+                return
+            assert largest - prefix <= MAX_DATAGRAM, "larger than any datagram"
+            flow, back = lab.open_flow()
+            trace = lab.network.trace
+            assert trace is not None
+            trace.clear()
+            random = self.make_random()
+            for size in (largest - prefix, self.wire_payload + 1, 20_000, 60_000):
+                datagram = random.randbytes(size)
+                for end, there, other in ((lab.node, flow, lab.hub), (lab.hub, back, lab.node)):
+                    other.inbox.clear()
+                    assert end.send(there, [datagram], lab.now, piece=prefix + self.wire_payload)
+                    assert end.send(there, [b"after"] * 3, lab.now)
+                    lab.run(0.5)
+                    assert other.datagrams == [datagram] + [b"after"] * 3
+            if all(spec.kind is not PortKind.STREAM for spec in lab.node.specs):
+                overhead = self.descriptor.overhead_with(self.make_options()) + (40 if ipv6 else 20)
+                assert max(entry.packet.size for entry in trace) <= overhead + self.wire_payload
+
     def test_empty_ports_say_so(self) -> None:
         """BlockingIOError when nothing waits, at once and again."""
         lab = self.make_lab()
