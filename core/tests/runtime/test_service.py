@@ -18,8 +18,11 @@ from ltunnel.plugin import NoOptions, TransportContext
 from ltunnel.registry import Part
 from ltunnel.runtime.fresh_ports import FreshPorts
 from ltunnel.runtime.host_changes import HostChanges
+from ltunnel.runtime.hub_address import NEXT_ADDRESS, NEXT_LOOKUP
 from ltunnel.runtime.loop import Loop, make_event
-from ltunnel.runtime.service import Service
+from ltunnel.runtime.network_watch import LATEST, QUIET
+from ltunnel.runtime.service import LOOK_AFTER, Service
+from ltunnel.runtime.surroundings import LOOK_AGAIN
 from ltunnel.runtime.udp import open_udp
 from ltunnel_transport_udp import ltunnel_transport
 
@@ -31,6 +34,7 @@ class FakeControl:
 
     def __init__(self) -> None:
         self.wall_offset = 0.0
+        self.events: list[Event] = []
         self.pins = {"hub/net": bytes(32)}
 
     def forget_binding(self, who: str, now: float) -> Binding | None:
@@ -56,7 +60,6 @@ class FakeNode:
             keys=SimpleNamespace(check="ABCD", keyed=True),
         )
         self.control = FakeControl()
-        self.events: list[Event] = []
         self.calls: list[str] = []
         self.timeout: float | None = None
         self.orders: list[PortOrder] = []
@@ -94,8 +97,18 @@ class FakeNode:
         return self.timeout
 
     def handle_timeout(self, now: float) -> None:
-        self.calls.append("timeout")
-        self.timeout = None
+        is_due = self.timeout is not None and self.timeout <= now
+        self.calls.append("due" if is_due else "nothing due")  # which sends what is to be sent
+        if is_due:
+            self.timeout = None
+
+    @property
+    def events(self) -> list[Event]:
+        return self.control.events
+
+    @events.setter
+    def events(self, events: list[Event]) -> None:
+        self.control.events = events
 
     def take_events(self, now: float) -> list[Event]:
         taken, self.events = self.events, []
@@ -191,7 +204,41 @@ def test_timers_are_served_when_due_and_their_next_is_returned(around):
     assert around.service.tick(49.0) == 50.0
     assert around.node.calls == []
     assert around.service.tick(50.0) is None
-    assert around.node.calls == ["timeout"]
+    assert around.node.calls == ["due"]
+
+
+def test_between_two_ticks_the_node_has_what_it_needs(around):
+    around.service.tick(50.0)
+    around.node.timeout = 50.002
+    around.service.tick_between(50.001)
+    around.node.events = [Event(name="bindings", text="a")]
+    around.service.tick_between(50.002)
+    assert around.node.calls == ["nothing due", "due"]
+    assert around.saved == ["bindings"]
+
+
+def test_whoever_watches_is_asked_when_it_is_due_and_soon_after_it_may_have_changed(around):
+    asked = []
+    around.service.surroundings = SimpleNamespace(check=lambda now: asked.append(now) or 100.01)
+    around.service.hub_address = SimpleNamespace(check=lambda now, *, connected: asked.append(connected))
+    around.service.tick(100.0)
+    around.service.tick_between(100.009)
+    assert asked == [100.0, True]
+    around.service.tick_between(100.01)
+    assert asked[2:] == [100.01, True], "due"
+    around.service.surroundings.check = asked.append
+    around.service.tick(200.0)
+    around.node.control.state = "connecting"
+    del asked[:]
+    around.service.tick_between(200.0 + LOOK_AFTER - 0.001)
+    assert asked == []
+    around.service.tick_between(200.0 + LOOK_AFTER)
+    assert asked == [200.0 + LOOK_AFTER, False]
+
+
+def test_nothing_that_watches_asks_to_come_again_sooner_than_it_is_asked():
+    """So what a handler has set going is never due before the service knows of it."""
+    assert min(QUIET, LATEST, LOOK_AGAIN, NEXT_ADDRESS, NEXT_LOOKUP) >= 2 * LOOK_AFTER
 
 
 def test_events_are_logged_and_what_they_change_is_stored(around):
@@ -264,7 +311,7 @@ def test_orders_take_effect_at_once(around):
     around.node.control.forget_binding = forget
     answer = around.service.answer({"command": "forget", "peer": "alice"}, 0.0)
     assert answer == {"forgotten": ALICE.to_dict()}
-    assert around.node.calls == ["timeout"]  # which sends what is to be sent
+    assert around.node.calls == ["nothing due"]
     assert around.saved == ["bindings"]
     assert around.service.answer({"command": "forget-pin", "name": "hub/net"}, 0.0) == {"forgotten": "hub/net"}
 
@@ -352,8 +399,8 @@ def test_ports_are_opened_served_and_closed_as_ordered(fresh):
     numbers = [int(port["local"].rpartition(":")[2]) for port in (first, second)]
     assert len({*numbers, 4242, 0}) == 4, "each has a number of its own"
     fresh.port.send(memoryview(bytearray(5)), 0, 5, 5, ("127.0.0.1", numbers[1]))
-    fresh.node.handle_timeout = lambda now: fresh.loop.stop()
-    fresh.node.timeout = time.monotonic() + 0.05
+    fresh.node.timeout = end = time.monotonic() + 0.05
+    fresh.node.handle_timeout = lambda now: fresh.loop.stop() if now >= end else None
     fresh.node.orders = [CloseOrder(7)]
     fresh.service.run()
     assert "port 8" in fresh.node.calls
