@@ -135,10 +135,10 @@ class Service:
             times.append(self.hub_address.check(now, connected=node.control.state != "connecting"))
         look = min((at for at in times if at is not None), default=None)
         self._look_at = now + LOOK_AFTER if look is None else min(look, now + LOOK_AFTER)
-        return look if due is None else due if look is None else min(due, look)
+        return min((at for at in (due, look) if at is not None), default=None)
 
     def tick_between(self, now: float) -> None:
-        """Do what is due while packets keep coming: as `tick`, which is dear, but mostly for the node alone."""
+        """Do what is due while packets keep coming: as `tick`, but mostly for the node alone, at half the cost."""
         if now >= self._look_at:
             self.tick(now)
             return
