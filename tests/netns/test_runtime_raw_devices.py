@@ -64,6 +64,8 @@ def test_a_device_without_link_header(hosts, open_port):
         assert modem.write([header.pack() + packet])
         got = node.receive()
         assert (got.payload, got.seg, got.source) == (sent_data, 1000, (far,))
+        assert modem.write([bytes(10) + packets.tcp(far, own, 9000, node.number, b"", flags=packets.SYN)])
+        assert node.receive().flags == packets.SYN
     modem.close()
 
 
@@ -93,6 +95,9 @@ def test_a_device_with_a_header_that_is_not_known(hosts, open_port):
     assert node.port.route("10.9.0.2")[:2] == (socket.inet_aton("10.9.0.1"), 1500)
     assert not node.send("10.9.0.2", 9000, bytes(2000), seg=1000, flags=PUSH)
     assert node.port.drops == {"no Ethernet": 2}
+    for flags in (PUSH, packets.SYN):
+        assert line.write([bytes(10) + packets.tcp("10.9.0.2", "10.9.0.1", 9000, node.number, b"x", flags=flags)])
+    assert node.receive(0.3) is None
     line.close()
 
 

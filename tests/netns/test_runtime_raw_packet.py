@@ -280,6 +280,26 @@ def test_only_whole_tcp_packets_to_our_numbers_and_addresses_are_taken(hosts, pa
     assert hub.receive().payload == b"good"
 
 
+def test_a_port_is_one_handler_for_each_ip_version_whatever_it_listens_for(hosts, open_port):
+    """The kernel asks every handler about every packet of the machine."""
+    hub, node = hosts
+    port, other = open_port(hub, numbers=300, rules=False), open_port(hub, port=9000)
+    lines = [line.split() for line in hub.run("cat", "/proc/net/ptype").stdout.splitlines()]
+    kinds = [kind for kind, *_, function in lines if function.startswith("packet_rcv")]
+    assert sorted(kinds) == ["0800", "0800", "86dd", "86dd"]
+    sender = open_port(node)
+    assert arrives(sender, other)
+    for to in (HUB, HUB6):
+        for number in (*port.port.numbers[:2], port.port.numbers[-1]):
+            for flags in (packets.SYN, PUSH):
+                assert sender.send(to, number, b"x", flags=flags)
+                sender.settle(0.05)
+                got = port.receive()
+                assert (got.ports[1], got.flags, got.payload) == (number, flags, b"x")
+    assert other.receive(0.1) is None
+    assert port.receive(0.1) is None
+
+
 def fragment(packet: bytes, word: int) -> bytes:
     return packet[:6] + word.to_bytes(2, "big") + packet[8:]
 

@@ -99,6 +99,27 @@ def test_two_busy_descriptors_take_turns_and_timers_still_run(loop):
         os.close(fd)
 
 
+def test_while_there_is_work_something_else_is_called_between_ticks(loop, event):
+    """The tick itself only before a wait, since only then it matters when it wants to be called."""
+    called: list[str] = []
+
+    def between(_now: float) -> None:
+        called.append("between")
+        if called.count("between") == 3:
+            os.eventfd_read(event)
+
+    def tick(now: float) -> float:
+        called.append("tick")
+        if "between" in called:
+            loop.stop()
+        return now + 10.0
+
+    loop.watch(event, never)
+    loop.run(lambda now: os.eventfd_write(event, 1) or loop.stop())
+    loop.run(tick, between)
+    assert called in (["between"] * 3 + ["tick"], ["tick"] + ["between"] * 3 + ["tick"])
+
+
 def test_a_handler_may_unwatch_another_that_is_ready_in_the_same_wake(loop):
     first, second = make_event(), make_event()
     called = []

@@ -3,166 +3,20 @@
 import errno
 import os
 import time
-from collections.abc import Iterator
-from ipaddress import ip_address, ip_interface
-from types import SimpleNamespace
 
 import pytest
 
+from core.tests.runtime.around import ALICE, Around
 from ltunnel.control.directory import Binding
 from ltunnel.control.events import Event, Level
 from ltunnel.control.settings import Role
 from ltunnel.errors import HostError
-from ltunnel.node import CloseOrder, OpenOrder, PortOrder
+from ltunnel.node import CloseOrder, OpenOrder
 from ltunnel.plugin import NoOptions, TransportContext
 from ltunnel.registry import Part
 from ltunnel.runtime.fresh_ports import FreshPorts
 from ltunnel.runtime.host_changes import HostChanges
-from ltunnel.runtime.loop import Loop, make_event
-from ltunnel.runtime.service import Service
-from ltunnel.runtime.udp import open_udp
 from ltunnel_transport_udp import ltunnel_transport
-
-ALICE = Binding(key=bytes(32), addresses=(ip_address("10.0.0.2"),), name="alice")
-
-
-class FakeControl:
-    state = "up"
-
-    def __init__(self) -> None:
-        self.wall_offset = 0.0
-        self.pins = {"hub/net": bytes(32)}
-
-    def forget_binding(self, who: str, now: float) -> Binding | None:
-        return ALICE if who == "alice" else None
-
-    def forget_pin(self, name: str, now: float) -> bool:
-        return self.pins.pop(name, None) is not None
-
-
-class FakeNode:
-    """Counts what it is asked to do; `events` are handed over once."""
-
-    transport_names = ("transport_udp",)
-
-    def __init__(self, role: Role = Role.HUB) -> None:
-        self.settings = SimpleNamespace(
-            role=role,
-            name="hub\x1b",
-            network="net",
-            cipher="AESGCM",
-            mtu=1400,
-            addresses=(ip_interface("10.0.0.1/24"),),
-            keys=SimpleNamespace(check="ABCD", keyed=True),
-        )
-        self.control = FakeControl()
-        self.events: list[Event] = []
-        self.calls: list[str] = []
-        self.timeout: float | None = None
-        self.orders: list[PortOrder] = []
-        self.opened: list[tuple[PortOrder, int]] = []
-
-    def take_orders(self) -> list[PortOrder]:
-        orders, self.orders = self.orders, []
-        return orders
-
-    def ports_opened(self, order: PortOrder, transports: list[object], now: float) -> list[int]:
-        self.opened.append((order, len(transports)))
-        return list(range(7, 7 + len(transports)))
-
-    def add_other_port(self, transport: int, other: object, number: int) -> int:
-        self.opened.append((transport, number))
-        return 7
-
-    def start(self, now: float) -> None:
-        self.calls.append("start")
-
-    def stop(self, now: float) -> None:
-        self.calls.append("stop")
-        self.events.append(Event(name="left", text="left"))
-
-    def handle_tun(self, now: float) -> bool:
-        self.calls.append("tun")
-        return False
-
-    def handle_port(self, index: int, port: object, now: float) -> bool:
-        self.calls.append(f"port {index}")
-        port.recv(memoryview(bytearray(70_000)), 0)
-        return False
-
-    def next_timeout(self) -> float | None:
-        return self.timeout
-
-    def handle_timeout(self, now: float) -> None:
-        self.calls.append("timeout")
-        self.timeout = None
-
-    def take_events(self, now: float) -> list[Event]:
-        taken, self.events = self.events, []
-        return taken
-
-    def status(self, now: float) -> dict[str, object]:
-        return {"role": "hub"}
-
-
-class FakeTun:
-    name, offload, refused = "tun0", True, 3
-
-    def __init__(self) -> None:
-        self.fd = make_event()
-
-    def fileno(self) -> int:
-        return self.fd
-
-
-class Around:
-    """A service with everything around it faked but the loop and the port."""
-
-    def __init__(self, role: Role = Role.HUB) -> None:
-        self.loop = Loop()
-        self.node = FakeNode(role)
-        self.tun = FakeTun()
-        self.port = open_udp("127.0.0.1", 0, dual_stack=False)
-        self.logged: list[Event] = []
-        self.saved: list[str] = []
-        self.failing: OSError | None = None
-        self.service = Service(
-            self.node,
-            self.loop,
-            self.tun,
-            [[self.port]],
-            log=self.logged.append,
-            savers={"bindings": lambda: self.save("bindings"), "pins": lambda: self.save("pins")},
-            warnings=["beware"],
-        )
-
-    def save(self, name: str) -> None:
-        if self.failing:
-            raise self.failing
-        self.saved.append(name)
-
-    def names(self) -> list[str]:
-        return [event.name for event in self.logged]
-
-    def close(self) -> None:
-        self.service.close()
-        self.port.close()
-        self.loop.close()
-        os.close(self.tun.fd)
-
-
-@pytest.fixture
-def around() -> Iterator[Around]:
-    around = Around()
-    yield around
-    around.close()
-
-
-def test_whoever_watches_is_asked_at_each_turn(around):
-    asked = []
-    around.service.surroundings = SimpleNamespace(check=lambda now: asked.append(now) or now + 5.0)
-    assert around.service.tick(100.0) == 105.0
-    assert asked == [100.0]
 
 
 def test_running_is_starting_serving_and_saying_goodbye(around):
@@ -179,19 +33,6 @@ def test_running_is_starting_serving_and_saying_goodbye(around):
     assert around.names() == ["start", "warning", "left"]
     assert around.logged[0].fields["key_check"] == "ABCD"
     assert around.logged[1].level is Level.WARNING
-
-
-def test_the_wall_clock_follows_steps(around):
-    around.service.tick(time.monotonic())
-    assert around.node.control.wall_offset == pytest.approx(time.time() - time.monotonic(), abs=0.1)
-
-
-def test_timers_are_served_when_due_and_their_next_is_returned(around):
-    around.node.timeout = 50.0
-    assert around.service.tick(49.0) == 50.0
-    assert around.node.calls == []
-    assert around.service.tick(50.0) is None
-    assert around.node.calls == ["timeout"]
 
 
 def test_events_are_logged_and_what_they_change_is_stored(around):
@@ -264,7 +105,7 @@ def test_orders_take_effect_at_once(around):
     around.node.control.forget_binding = forget
     answer = around.service.answer({"command": "forget", "peer": "alice"}, 0.0)
     assert answer == {"forgotten": ALICE.to_dict()}
-    assert around.node.calls == ["timeout"]  # which sends what is to be sent
+    assert around.node.calls == ["nothing due"]
     assert around.saved == ["bindings"]
     assert around.service.answer({"command": "forget-pin", "name": "hub/net"}, 0.0) == {"forgotten": "hub/net"}
 
@@ -352,8 +193,8 @@ def test_ports_are_opened_served_and_closed_as_ordered(fresh):
     numbers = [int(port["local"].rpartition(":")[2]) for port in (first, second)]
     assert len({*numbers, 4242, 0}) == 4, "each has a number of its own"
     fresh.port.send(memoryview(bytearray(5)), 0, 5, 5, ("127.0.0.1", numbers[1]))
-    fresh.node.handle_timeout = lambda now: fresh.loop.stop()
-    fresh.node.timeout = time.monotonic() + 0.05
+    fresh.node.timeout = end = time.monotonic() + 0.05
+    fresh.node.handle_timeout = lambda now: fresh.loop.stop() if now >= end else None
     fresh.node.orders = [CloseOrder(7)]
     fresh.service.run()
     assert "port 8" in fresh.node.calls

@@ -59,7 +59,9 @@ class Waiting:
 
     def next_timeout(self) -> float | None:
         """Return when the oldest packet has waited for too long, or None."""
-        return min((queue.packets[0][0] + PATIENCE for queue in self._queues.values()), default=None)
+        if not self._queues:
+            return None
+        return min(queue.packets[0][0] for queue in self._queues.values()) + PATIENCE
 
     def handle_timeout(self, now: float) -> None:
         """Drop what has waited for too long."""

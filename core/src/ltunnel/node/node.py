@@ -6,8 +6,9 @@ The runtime drives it with real ports, the simulator with simulated ones.
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Container, Iterable, Mapping, Sequence
+from itertools import chain
+from typing import Any, Protocol, cast
 
 from ltunnel.constants import HEADROOM
 from ltunnel.control.candidates import Call, ClosePort, Dial, HangUp, Hint, OpenPorts
@@ -54,6 +55,13 @@ from ltunnel.wire.places import HubPlace
 from ltunnel.wire.relay import node_name
 
 _LARGEST_MESSAGE = 65_536
+
+
+class _Timed(Protocol):
+    """What has a deadline now and then."""
+
+    def next_timeout(self) -> float | None: ...
+    def handle_timeout(self, now: float) -> None: ...
 
 
 class Node:
@@ -130,6 +138,7 @@ class Node:
                 self._router = MeshRouter(name, hops, self.control.fib.names, {self.relay, self.mesh})
                 relays = MeshRelays(name, hops, receiver, RelayForwarder(self._router, self._transports))
             self._inbound = Inbound(*parts, relays, inner.records)
+        self._timed: list[_Timed] = [self.control, *([self.fec] if self.fec else []), self._waiting]
         self._message = Arena(HEADROOM + _LARGEST_MESSAGE)
 
     def _link(self, flow: bytes) -> Peer | None:
@@ -202,25 +211,24 @@ class Node:
 
     def next_timeout(self) -> float | None:
         """Return when `handle_timeout` is due (monotonic seconds), or None."""
-        times = [transport.next_timeout() for transport in self._transports]
-        times += (self.control.next_timeout(), self._reporter.next_timeout(), self._waiting.next_timeout())
-        if self.fec is not None:
-            times.append(self.fec.next_timeout())
-        return min((time for time in times if time is not None), default=None)
+        first = self._reporter.next_timeout()
+        parts: Iterable[_Timed] = chain(self._transports, self._timed)
+        for part in parts:
+            due = part.next_timeout()
+            if due is not None and (first is None or due < first):
+                first = due
+        return first
 
     def handle_timeout(self, now: float) -> None:
-        """Do what is due."""
-        for transport in self._transports:
-            due = transport.next_timeout()
+        """Do what is due, if anything is."""
+        parts: Iterable[_Timed] = chain(self._transports, self._timed)
+        for part in parts:
+            due = part.next_timeout()
             if due is not None and due <= now:
-                transport.handle_timeout(now)
-        due = self.control.next_timeout()
+                part.handle_timeout(now)
+        due = self._reporter.next_timeout()
         if due is not None and due <= now:
-            self.control.handle_timeout(now)
-        if self.fec is not None:
-            self.fec.handle_timeout(now)
-        self._waiting.handle_timeout(now)
-        self.control.outbox.extend(self._reporter.take(now))
+            self.control.outbox.extend(self._reporter.take(now))
         self._send_messages(now)
 
     def take_events(self, now: float) -> list[Event]:

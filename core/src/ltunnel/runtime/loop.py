@@ -19,6 +19,9 @@ Handler = Callable[[float], bool | None]
 level-triggered and comes back for what is left. True when more may wait than the descriptor shows: it is then called
 again, whether readable or not, after the others had their turn."""
 
+Tick = Callable[[float], float | None]
+"""Called with the time. Does what is due, and returns when it wants to be called next (None: not by itself)."""
+
 _TICK = 0.001
 """Under load, timers are looked at this often (seconds) instead of after every batch."""
 
@@ -54,26 +57,31 @@ class Loop:
         """Make `run` return after the work at hand."""
         self._running = False
 
-    def run(self, tick: Callable[[float], float | None]) -> None:
+    def run(self, tick: Tick, between: Callable[[float], object] | None = None) -> None:
         """Serve until `stop`.
 
-        `tick(now)` does what is due and returns when it wants to be called next (monotonic seconds, None: not by
-        itself). It is called before every long wait, so it may look at things that handlers change; as long as there
-        is work, once a millisecond. What a packet brings within that time, such as its answer, does not wait for it.
+        `tick` is called before every long wait, so it may look at things that handlers change. As long as there is
+        work, `between` is called instead, once a millisecond (without it, `tick`). What a packet brings within that
+        time, such as its answer, does not wait for either.
         """
         clock, poll, handlers = self._clock, self._epoll.poll, self._handlers
+        between = between or tick
         self._running = True
         now = earliest = clock()
         ready: list[tuple[int, int]] = []
         unfinished: set[int] = set()
         while True:
             ready = poll(_TICK if ready and not unfinished else 0)
-            if now >= earliest or not (ready or unfinished):
+            if not (ready or unfinished):
                 deadline = tick(now)
                 if not self._running:
                     return
-                if not ready and not unfinished:
-                    ready = poll(-1 if deadline is None else max(deadline - now, 0.0))
+                ready = poll(-1 if deadline is None else max(deadline - now, 0.0))
+                earliest = now + _TICK
+            elif now >= earliest:
+                between(now)
+                if not self._running:
+                    return
                 earliest = now + _TICK
             now = clock()
             if unfinished:

@@ -1,4 +1,9 @@
-"""Packet sockets that receive: for one IP version, one length of link header, and SYNs or all the rest."""
+"""Packet sockets that receive: for one IP version, one length of link header, and SYNs or all the rest.
+
+Those of an IP version are a group (packet(7), PACKET_FANOUT): to the kernel they are one handler, and one program says
+which of them is to have a packet. Alone they would be four that look at every packet of the machine. *Measured*, each
+packet of another program: 0.13 µs longer instead of 0.22.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +15,7 @@ from struct import Struct
 from typing import NamedTuple
 
 from ltunnel.plugin import Buffer
-from ltunnel.runtime.raw_filter import NOTHING, Program, attach, wanted
+from ltunnel.runtime.raw_filter import EVERYTHING, NOTHING, attach, attach_to_all, whose
 from ltunnel.runtime.raw_gate import ROOM
 from ltunnel.runtime.udp import set_buffers
 
@@ -26,7 +31,8 @@ WITHOUT_HEADER = (0xFFFE, 519)
 
 _LINKS = ((ETHERNET, WITH_HEADER), (0, WITHOUT_HEADER))
 _SOL_PACKET = 263
-_PACKET_VNET_HDR = 15
+_PACKET_VNET_HDR, _PACKET_FANOUT = 15, 18
+_BY_PROGRAM, _NEW = 6, 0x2000  # PACKET_FANOUT_CBPF, PACKET_FANOUT_FLAG_UNIQUEID
 
 
 class Intake(NamedTuple):
@@ -46,12 +52,21 @@ def open_intakes(
     stack: contextlib.ExitStack, versions: Sequence[int], numbers: Sequence[int], receive_buffer: int
 ) -> Iterator[Intake]:
     """Open all that is needed for some IP versions and port numbers; `stack` closes them. Raises OSError."""
-    for version, (link, hardware), openings in product(versions, _LINKS, (False, True)):
-        program = wanted(version, link, hardware, numbers, openings=openings)
-        sock = stack.enter_context(_listen(ETHER_TYPE[version], program, ROOM if openings else receive_buffer))
+    kinds = [hardware for _, hardware in _LINKS]
+    for version in versions:
+        nobody = stack.enter_context(_join(ETHER_TYPE[version], _NEW))
+        group = nobody.getsockopt(_SOL_PACKET, _PACKET_FANOUT) & 0xFFFF
         ends = "12x8s" if version == 4 else "8x32s"
-        look = Struct(f"<{GSO_SIZE_AT}xH4x{link}x{ends}13xB").unpack_from
-        yield Intake(sock.recv_into, link, look, sock.fileno(), openings)
+        socks: list[socket.socket] = []
+        for (link, _), openings in product(_LINKS, (False, True)):  # in the order of `whose`
+            sock = stack.enter_context(_join(ETHER_TYPE[version], 0, group))
+            set_buffers(sock, ROOM if openings else receive_buffer)
+            look = Struct(f"<{GSO_SIZE_AT}xH4x{link}x{ends}13xB").unpack_from
+            socks.append(sock)
+            yield Intake(sock.recv_into, link, look, sock.fileno(), openings)
+        attach_to_all(nobody, whose(version, numbers, kinds))
+        for sock in socks:
+            attach(sock, EVERYTHING)
 
 
 def open_packet(protocol: int) -> socket.socket:
@@ -67,15 +82,14 @@ def open_packet(protocol: int) -> socket.socket:
     return sock
 
 
-def _listen(ether_type: int, program: Program, receive_buffer: int) -> socket.socket:
-    """Open a packet socket that receives from all interfaces."""
+def _join(ether_type: int, flags: int, group: int = 0) -> socket.socket:
+    """Open a packet socket that belongs to a group, which has packets from all interfaces."""
     sock = open_packet(ether_type)
     try:
         with contextlib.suppress(BlockingIOError):
             while True:  # what came before there was a filter
                 sock.recv(1)
-        set_buffers(sock, receive_buffer)
-        attach(sock, program)
+        sock.setsockopt(_SOL_PACKET, _PACKET_FANOUT, (flags | _BY_PROGRAM) << 16 | group)
     except OSError:
         sock.close()
         raise

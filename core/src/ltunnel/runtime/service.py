@@ -29,6 +29,12 @@ from ltunnel.wire.text import escape
 
 _RETRY_SAVE = 30.0
 _TELL_AGAIN = 60.0
+LOOK_AFTER = 0.05
+"""Under load, what changes seldom is looked at this often (seconds), and when it is due.
+
+What a handler may have set going there is due half a second later at least (`NetworkWatch`, `Surroundings`,
+`HubAddress`), so that nothing is late.
+"""
 
 Save = Callable[[], None]
 
@@ -68,6 +74,7 @@ class Service:
         self._instances: dict[int, Instance] = {}  # opened on demand, by index of the transport
         self._tell_no_ports = float("-inf")
         self._unsaved: dict[str, float] = {}  # name of an event -> when to try again
+        self._look_at = 0.0
         self._started = 0.0
         self._stumbles = 0
         self._tell_stumble = float("-inf")
@@ -92,7 +99,7 @@ class Service:
         self._refresh_wall_clock(now)
         self.node.start(now)
         try:
-            self._loop.run(self.tick)
+            self._loop.run(self.tick, self.tick_between)
         except OSError as error:
             if error.errno in (errno.EBADF, errno.EBADFD):
                 raise HostError(f"the device {self._tun.name} was taken away") from None
@@ -123,10 +130,22 @@ class Service:
         self._take_events(now)
         for name in [name for name, at in self._unsaved.items() if now >= at]:
             self._save(name, now)
-        times = [due, look, *self._unsaved.values()]
+        times = [look, *self._unsaved.values()]
         if self.hub_address is not None:
             times.append(self.hub_address.check(now, connected=node.control.state != "connecting"))
-        return min((at for at in times if at is not None), default=None)
+        look = min((at for at in times if at is not None), default=None)
+        self._look_at = now + LOOK_AFTER if look is None else min(look, now + LOOK_AFTER)
+        return min((at for at in (due, look) if at is not None), default=None)
+
+    def tick_between(self, now: float) -> None:
+        """Do what is due while packets keep coming: as `tick`, but mostly for the node alone, at half the cost."""
+        if now >= self._look_at:
+            self.tick(now)
+            return
+        self.node.handle_timeout(now)
+        self._carry_out(now)
+        if self.node.control.events:
+            self._take_events(now)
 
     def network_changed(self, now: float) -> None:
         """Take note that this machine is in another network."""

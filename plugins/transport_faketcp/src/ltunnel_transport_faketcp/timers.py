@@ -22,6 +22,7 @@ class Timers:
         self._acks: deque[tuple[float, Flow, int]] = deque()
         self._acks_of_much: deque[tuple[float, Flow, int]] = deque()
         self._visits: list[tuple[float, int, Flow]] = []
+        self._queues = self._acks_of_much, self._acks, self._visits
         self._order = count()
 
     def plan_ack(self, flow: Flow, now: float) -> None:
@@ -42,8 +43,11 @@ class Timers:
 
     def next(self) -> float | None:
         """Return when something is due, or None."""
-        first = [queue[0][0] for queue in (self._acks_of_much, self._acks, self._visits) if queue]
-        return min(first, default=None)
+        first: float | None = None
+        for queue in self._queues:
+            if queue and (first is None or queue[0][0] < first):
+                first = queue[0][0]
+        return first
 
     def due_acks(self, now: float) -> Iterator[Flow]:
         """Take the flows that have to acknowledge. Where data has done so, what came after waits as long again."""
