@@ -22,6 +22,7 @@ from struct import Struct
 
 from ltunnel.plugin import Buffer, Endpoint, Route
 from ltunnel.runtime.raw_gate import Gate
+from ltunnel.runtime.raw_hop import Hop
 from ltunnel.runtime.raw_intake import (
     ETHER_TYPE,
     ETHERNET,
@@ -40,7 +41,6 @@ from ltunnel.runtime.udp import RECEIVE_BUFFER, set_buffers
 
 _NO_NEIGHBOURS = 0x8 | 0x80  # IFF_LOOPBACK, IFF_NOARP
 
-_VNET = Struct("<BBHHHH")  # flags, gso_type, hdr_len, gso_size, csum_start, csum_offset
 _SHAPE_V4 = Struct("10sB11x8s")  # what a way is known by: virtio-net header, begin of the IP header, addresses
 _SHAPE_V6 = Struct("10sB7x32s")
 
@@ -66,33 +66,6 @@ _TURN = 256
 _TURNS = range(_TURN)
 
 
-class _Hop:
-    """A way to the next machine: a socket, and what stands in front of packets."""
-
-    __slots__ = ("header", "mtu", "send", "size", "waiting")
-
-    def __init__(self, send: Callable[[Buffer | bytes], int], mtu: int, size: int) -> None:
-        self.send = send
-        self.mtu = mtu
-        self.size = size
-        """Bytes of the link header."""
-        self.header: bytes | None = None
-        """None while the next machine's link-layer address is not known."""
-        self.waiting: list[bytes] = []
-
-    def head(self, vnet: bytes) -> bytes:
-        """Return what stands in front of the IP header, by the virtio-net header that the transport has written there.
-
-        Raises OSError.
-        """
-        assert self.header is not None  # noqa: S101  # the caller has looked
-        flags, kind, length, size, start, offset = _VNET.unpack(vnet)
-        if kind and length + size > self.mtu:  # the kernel looks only at packets that it does not cut
-            raise OSError(errno.EMSGSIZE, "segments larger than the MTU")
-        more = self.size
-        return _VNET.pack(flags, kind, length + more if length else 0, size, start + more, offset) + self.header
-
-
 _Shape = tuple[bytes, int, bytes]
 """(virtio-net header, first byte of the IP header, packed source and destination)."""
 _Way = tuple[bytes, int, Callable[[Buffer], int]]
@@ -116,8 +89,8 @@ class PacketPort:
         self.drops: dict[str, int] = {}
         self.changes = 0
         self._ways: dict[_Shape, _Way] = {}
-        self._hops: dict[bytes, _Hop] = {}  # by packed source and destination
-        self._neighbours: dict[_Place, _Hop] = {}
+        self._hops: dict[bytes, Hop] = {}  # by packed source and destination
+        self._neighbours: dict[_Place, Hop] = {}
         self._sources: dict[bytes, Endpoint | None] = {}
         self._outlets: dict[tuple[int, int], socket.socket] = {}
         self._intakes: dict[int, Intake] = {}
@@ -256,7 +229,7 @@ class PacketPort:
         self._ways.clear()
         self._hops.clear()
 
-    def _find_hop(self, host: str, source: bytes) -> _Hop | None:
+    def _find_hop(self, host: str, source: bytes) -> Hop | None:
         """Return the way to a host, None if there is none. Raises OSError for a device that cannot be used."""
         way = self._routes.way(host, source)
         if way is None:
@@ -272,12 +245,12 @@ class PacketPort:
             self._resolve(hop, way.link, key)
         return hop
 
-    def _make_hop(self, link: Link, version: int) -> _Hop:
+    def _make_hop(self, link: Link, version: int) -> Hop:
         if link.hardware not in WITH_HEADER + WITHOUT_HEADER:
             raise OSError(errno.EPFNOSUPPORT, f"{link.name} has no Ethernet header")
-        return _Hop(self._outlet(link, version).send, link.mtu, ETHERNET if link.hardware in WITH_HEADER else 0)
+        return Hop(self._outlet(link, version).send, link.mtu, ETHERNET if link.hardware in WITH_HEADER else 0)
 
-    def _resolve(self, hop: _Hop, link: Link, key: _Place) -> None:
+    def _resolve(self, hop: Hop, link: Link, key: _Place) -> None:
         """Find out the next machine's link-layer address, if the kernel knows it; send what waits for it."""
         device, host, version = key
         header = b""
