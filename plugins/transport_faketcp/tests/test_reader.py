@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from ltunnel.constants import HEADROOM
 from ltunnel.testing import Quality
 from ltunnel.testing.segments import fields_of, make_payload
-from ltunnel_transport_faketcp.reader import LARGEST, PIECE_BYTES, PIECES, SLOT_BYTES, SLOTS, Reader
+from ltunnel_transport_faketcp.memory import LIMIT, Memory
+from ltunnel_transport_faketcp.reader import LARGEST, MOST, PIECE_BYTES, PIECES, SLOT_BYTES, SLOTS, Reader
 
 MOD = 2**32
 WRAPS = MOD - 30_000
@@ -236,6 +237,38 @@ def test_whatever_comes_is_bounded():
         assert len(reader._early) <= PIECES
         assert sum(len(data) for _, data, _ in reader._early) <= PIECE_BYTES
         assert len(reader._begins) <= 8
+
+
+def test_nobody_sends_so_many_slots():
+    """What would take long to cut is not cut to its end; behind the PSH the stream goes on."""
+    tiny = b"\0\1x" * 20_000
+    reader = Reader(0)
+    assert read(reader, [(0, tiny, True)]) == [b"\0\1x"] * MOST
+    slot = make_slot(5000)
+    assert read(reader, every(slot, len(tiny), 1448)) == [slot]
+
+
+def test_many_together_keep_little():
+    """Each connection announces a slot that never comes: only the last ones are kept, whoever comes after goes on."""
+    memory = Memory()
+    readers = [Reader(0, memory) for _ in range(1000)]
+    for reader in readers:
+        assert read(reader, [(0, (LARGEST - 2).to_bytes(2, "big") + b"x", False)]) == []
+    kept = [not is_empty(reader) for reader in readers]
+    assert kept == [False] * (1000 - LIMIT // LARGEST) + [True] * (LIMIT // LARGEST)
+    assert memory.total == LARGEST * (LIMIT // LARGEST) <= LIMIT
+
+    slot, after = make_slot(60_000), make_slot(3000, 2)
+    assert read(Reader(7, memory), every(slot, 7, 1448)) == [slot]
+    first = readers[0]
+    assert read(first, [(3, bytes(1448), True), *every(after, 1451, 1448)]) == [after]
+    for reader in readers[-50:]:
+        read(reader, [(50, b"x", True)])  # what would go on behind a PSH was none
+    assert memory.total == sum(map(kept_by, readers)) < 80 * LARGEST
+
+
+def kept_by(reader: Reader) -> int:
+    return sum(part.size for part in reader._partials) + sum(len(piece) for _, piece, _ in reader._early)
 
 
 # ---------------------------------------------------------------- in the transport

@@ -215,8 +215,11 @@ class Inbound:
         self, index: int, flow: Flow, start: int, size: int, stride: int, full: int, rest: int, now: float
     ) -> None:
         """Take a batch apart that holds datagrams too short for DATA."""
-        for i in range(full):
-            self._single(index, flow, start + i * stride, size, now)
+        if size > DATA_OVERHEAD:
+            for i in range(full):
+                self._single(index, flow, start + i * stride, size, now)
+        else:  # there may be 20,000 in a stream's packet
+            self._stats.drop(Drop.MALFORMED, full)
         if rest:
             self._single(index, flow, start + full * stride, rest, now)
 

@@ -8,7 +8,8 @@ Where slots begin is known behind a PSH, behind slots that were whole, and at th
 a loss that takes all of this away, the size of recent slots says where they may be.
 
 What one flow can make this keep is bounded: `SLOTS` slots that lack something, of `SLOT_BYTES` together, and `PIECES`
-pieces of which it is not known where they belong, of `PIECE_BYTES`. What is newer pushes out what is older.
+pieces of which it is not known where they belong, of `PIECE_BYTES`. What is newer pushes out what is older. All flows
+share a `Memory`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 from collections import deque
 
 from ltunnel.plugin import Buffer
+from ltunnel_transport_faketcp.memory import Memory
 from ltunnel_transport_faketcp.segment import MASK
 from ltunnel_transport_faketcp.slots import PREFIX
 
@@ -23,6 +25,8 @@ LARGEST = 65_535
 """Bytes of a slot, at most."""
 SLOTS, SLOT_BYTES = 8, 131_072
 PIECES, PIECE_BYTES = 64, 65_536
+MOST = 256
+"""Slots that are taken out of one piece. A batch has `MAX_ROWS` at most; more cost time, and come of nobody's batch."""
 
 _HOLES = 64  # of a slot; more than arise where its pieces come in any order
 _BEGINS = 8  # places that are remembered
@@ -69,9 +73,11 @@ class Partial:
 class Reader:
     """The stream of one flow."""
 
-    __slots__ = ("_begins", "_early", "_news", "_partials", "aligned", "usual")
+    __slots__ = ("_begins", "_early", "_memory", "_news", "_noted", "_partials", "aligned", "usual")
 
-    def __init__(self, seq: int) -> None:
+    def __init__(self, seq: int, memory: Memory | None = None) -> None:
+        self._memory = Memory() if memory is None else memory
+        self._noted = 0  # bytes that `_memory` knows of
         self.aligned = seq & MASK
         """The newest sequence number at which a slot is known to begin; -1: none."""
         self.usual = 0
@@ -93,6 +99,7 @@ class Reader:
         if self._partials:
             if pushed:
                 self._end(after)
+                self._note()
             if seq != self.aligned and any(seq - partial.begin & MASK < partial.size for partial in self._partials):
                 return False
         if seq == self.aligned:
@@ -116,6 +123,8 @@ class Reader:
         while self._news and self._early:
             self._look_again(seq, slots)
         self._news = False
+        if self._partials or self._early or self._noted:
+            self._note()
         if slots:
             size = len(slots[0])
             if size > _LARGE:
@@ -123,6 +132,20 @@ class Reader:
             elif not (pushed and len(slots) == 1):  # the last of a batch may be a short one
                 self.usual = size
         return slots
+
+    def forget(self) -> None:
+        """Drop what is kept. The stream is found again as after a loss."""
+        self.aligned, self._noted = -1, 0
+        self._partials.clear()
+        self._early.clear()
+        self._begins.clear()
+
+    def _note(self) -> None:
+        """Tell how much is kept."""
+        size = sum(partial.size for partial in self._partials) + sum(len(piece) for _, piece, _ in self._early)
+        if size != self._noted:
+            self._noted = size
+            self._memory.note(self, size)
 
     def _place(self, seq: int, data: memoryview, slots: list[bytes | bytearray], *, pushed: bool) -> bool:
         """Take a piece if it is known where it belongs."""
@@ -163,12 +186,16 @@ class Reader:
     def _cut(self, seq: int, data: memoryview, slots: list[bytes | bytearray], *, pushed: bool) -> None:
         """Cut slots off data that begins with one, and keep what is left as the beginning of another."""
         at, size = 0, len(data)
-        while at + PREFIX < size:
+        for _ in range(MOST):
+            if at + PREFIX >= size:
+                break
             end = at + PREFIX + (data[at] << 8 | data[at + 1])
             if end > size or end == at + PREFIX:
                 break
             slots.append(bytes(data[at:end]))
             at = end
+        else:
+            at = size
         rest = size - at
         if pushed or not rest:
             self._know(seq + size & MASK)

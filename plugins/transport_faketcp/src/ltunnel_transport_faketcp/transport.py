@@ -18,6 +18,7 @@ from ltunnel_transport_faketcp.caller import Caller
 from ltunnel_transport_faketcp.counts import Counts
 from ltunnel_transport_faketcp.flow import Flow
 from ltunnel_transport_faketcp.line import Line
+from ltunnel_transport_faketcp.memory import Memory
 from ltunnel_transport_faketcp.overtaking import LARGEST, rejoin
 from ltunnel_transport_faketcp.reader import Reader
 from ltunnel_transport_faketcp.segment import (
@@ -70,6 +71,7 @@ class FakeTcpTransport:
         self._kept: tuple[bytes, int, tuple[str]] | None = None  # a packet that was read on the way to another
         self._line = Line(port)
         self._timers = Timers()
+        self._memory = Memory()
         self._side: Side = (Answerer if listen else Caller)(port, self._flows, self._line, self._timers, self.counts)
 
     @property
@@ -167,7 +169,9 @@ class FakeTcpTransport:
         if seg and (reader is None or reader.skip(seq, size, seg, pushed=pushed)):
             return flow, data, end, seg
         if reader is None:  # all before was whole, so behind that begins a slot
-            reader = flow.reader = Reader(next((low for low, high in flow.holes if high & MASK == seq), seq))
+            reader = flow.reader = Reader(
+                next((low for low, high in flow.holes if high & MASK == seq), seq), self._memory
+            )
         slots = reader.read(seq, buf[data:end], pushed=pushed)
         self._ready.extend((flow, batch, seg) for batch, seg in runs(slots))
         return self._put(buf, pos) if self._ready else (flow, pos, pos, 0)
