@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Callable
 
-from ltunnel.session import Peer
+from ltunnel.data.records import HEADER
+from ltunnel.session import Drop, Peer
 from ltunnel.testing import packets
 from ltunnel.testing.offload import complete, offload
 from ltunnel.wire.relay import node_name
+from ltunnel.wire.types import MessageType
 
 
 def to_peer(end, other) -> Peer:
@@ -63,3 +66,19 @@ def unordered(pieces: list[bytes]) -> Counter[bytes]:
         piece[:4] + bytes(2) + piece[6:10] + bytes(2) + piece[12:] if piece[0] == 0x45 and piece[9] == 17 else piece
         for piece in pieces
     )
+
+
+def refuses(end, take: Callable[[bytes], None], *lies: tuple[int, int, int, int, Drop]) -> None:
+    """Give `take` headers of records, (parts, part, size, counter), of which each is dropped for the reason named.
+
+    Nothing is delivered. What is dropped for an unknown index has one.
+    """
+    (epoch,) = end.control.sessions.values()
+    for *header, reason in lies:
+        known = reason != Drop.UNKNOWN_INDEX
+        stats = peer_of(end).stats if known else end.stats
+        before = stats.drops.get(reason, 0)
+        take(HEADER.pack((MessageType.RECORD << 24 | epoch.local_index) ^ (0 if known else 0xFF), *header))
+        assert stats.drops.get(reason, 0) == before + 1, header
+    assert set(end.stats.drops) == {Drop.UNKNOWN_INDEX}
+    assert end.tun.writes == []
