@@ -52,7 +52,7 @@ class RecordOpener:
         elif not epoch.window.fresh(first, taken):
             drops.drop(Drop.REPLAYED, count)
         elif parts == 1:
-            self._take_whole(batch, begin, epoch, size, first, now)
+            self._take_whole(batch, begin, epoch, size, first, taken, now)
         else:
             record = self.assembly.get(word, parts, size, first, now)
             if not self._collect(record, batch, begin, end, part):
@@ -67,8 +67,8 @@ class RecordOpener:
             elif record.parity is not None:
                 self._repair(record, epoch, now)
 
-    def _take_whole(self, batch: Batch, row: int, epoch: Epoch, size: int, counter: int, now: float) -> None:
-        """Open and deliver a record of one part."""
+    def _take_whole(self, batch: Batch, row: int, epoch: Epoch, size: int, first: int, taken: int, now: float) -> None:
+        """Open and deliver a record of one part, which takes `taken` counters from `first` on."""
         body, _ = batch.row(row)
         sealed, plain = len(body), self._delivery.arena
         length = sealed - TAG
@@ -77,8 +77,7 @@ class RecordOpener:
         elif length <= 0 or not epoch.opener.open((batch.nonces[row],), (body,), (plain.view[:length],)):
             epoch.peer.stats.drop(Drop.FORGED)
         else:
-            taken = counters(1, size)
-            self._accept(batch.transport, batch.flow, epoch, counter, taken, sealed + DATA_HEADER, now)
+            self._accept(batch.transport, batch.flow, epoch, first, taken, sealed + DATA_HEADER, now)
             self._deliver(epoch, length, now)
 
     def _collect(self, record: Record, batch: Batch, begin: int, end: int, part: int) -> bool:

@@ -13,7 +13,9 @@ import socket
 from collections.abc import Sequence
 from struct import pack
 
-_SOL_PACKET = 263
+SOL_PACKET = 263
+"""Level of the options of packet sockets (linux/socket.h)."""
+
 _SO_ATTACH_FILTER, _PACKET_FANOUT_DATA = 26, 22
 
 # Instructions, linux/bpf_common.h.
@@ -80,7 +82,7 @@ def attach(sock: socket.socket, program: Program) -> None:
 
 def attach_to_all(sock: socket.socket, program: Program) -> None:
     """Give all sockets of a group (packet(7), PACKET_FANOUT_CBPF) the program that says whose a packet is."""
-    _set(sock, _SOL_PACKET, _PACKET_FANOUT_DATA, program)
+    _set(sock, SOL_PACKET, _PACKET_FANOUT_DATA, program)
 
 
 def _set(sock: socket.socket, level: int, option: int, program: Program) -> None:
@@ -89,7 +91,7 @@ def _set(sock: socket.socket, level: int, option: int, program: Program) -> None
 
 
 def _require(program: Program, load: int, at: int, value: int) -> None:
-    program += [(load, 0, 0, at), (_JUMP_EQUAL, 1, 0, value), (_RETURN, 0, 0, 0)]
+    program += [(load, 0, 0, at), (_JUMP_EQUAL, 1, 0, value), (_RETURN, 0, 0, NOBODY)]
 
 
 def _by_link(links: Sequence[Sequence[int]], first: int) -> Program:

@@ -15,7 +15,7 @@ from struct import Struct
 from typing import NamedTuple
 
 from ltunnel.plugin import Buffer
-from ltunnel.runtime.raw_filter import EVERYTHING, NOTHING, attach, attach_to_all, whose
+from ltunnel.runtime.raw_filter import EVERYTHING, NOTHING, SOL_PACKET, attach, attach_to_all, whose
 from ltunnel.runtime.raw_gate import ROOM
 from ltunnel.runtime.udp import set_buffers
 
@@ -30,7 +30,6 @@ WITH_HEADER = (1, 772)
 WITHOUT_HEADER = (0xFFFE, 519)
 
 _LINKS = ((ETHERNET, WITH_HEADER), (0, WITHOUT_HEADER))
-_SOL_PACKET = 263
 _PACKET_VNET_HDR, _PACKET_FANOUT = 15, 18
 _BY_PROGRAM, _NEW = 6, 0x2000  # PACKET_FANOUT_CBPF, PACKET_FANOUT_FLAG_UNIQUEID
 
@@ -55,7 +54,7 @@ def open_intakes(
     kinds = [hardware for _, hardware in _LINKS]
     for version in versions:
         nobody = stack.enter_context(_join(ETHER_TYPE[version], _NEW))
-        group = nobody.getsockopt(_SOL_PACKET, _PACKET_FANOUT) & 0xFFFF
+        group = nobody.getsockopt(SOL_PACKET, _PACKET_FANOUT) & 0xFFFF
         ends = "12x8s" if version == 4 else "8x32s"
         socks: list[socket.socket] = []
         for (link, _), openings in product(_LINKS, (False, True)):  # in the order of `whose`
@@ -75,7 +74,7 @@ def open_packet(protocol: int) -> socket.socket:
     sock = socket.socket(socket.AF_PACKET, kind, socket.htons(protocol))
     try:
         attach(sock, NOTHING)
-        sock.setsockopt(_SOL_PACKET, _PACKET_VNET_HDR, 1)
+        sock.setsockopt(SOL_PACKET, _PACKET_VNET_HDR, 1)
     except OSError:
         sock.close()
         raise
@@ -89,7 +88,7 @@ def _join(ether_type: int, flags: int, group: int = 0) -> socket.socket:
         with contextlib.suppress(BlockingIOError):
             while True:  # what came before there was a filter
                 sock.recv(1)
-        sock.setsockopt(_SOL_PACKET, _PACKET_FANOUT, (flags | _BY_PROGRAM) << 16 | group)
+        sock.setsockopt(SOL_PACKET, _PACKET_FANOUT, (flags | _BY_PROGRAM) << 16 | group)
     except OSError:
         sock.close()
         raise

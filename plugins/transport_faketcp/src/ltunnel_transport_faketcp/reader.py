@@ -186,15 +186,11 @@ class Reader:
     def _cut(self, seq: int, data: memoryview, slots: list[bytes | bytearray], *, pushed: bool) -> None:
         """Cut slots off data that begins with one, and keep what is left as the beginning of another."""
         at, size = 0, len(data)
-        for _ in range(MOST):
-            if at + PREFIX >= size:
-                break
-            end = at + PREFIX + (data[at] << 8 | data[at + 1])
-            if end > size or end == at + PREFIX:
-                break
+        ends = _ends(data, 0, MOST)
+        for end in ends:
             slots.append(bytes(data[at:end]))
             at = end
-        else:
+        if len(ends) == MOST:
             at = size
         rest = size - at
         if pushed or not rest:
@@ -284,14 +280,18 @@ class Reader:
 
 def _chain(data: bytes, at: int) -> bool:
     """Whether whole slots follow each other from `at` to the end, or `_ENOUGH` of them."""
+    ends = _ends(data, at, _ENOUGH)
+    return len(ends) == _ENOUGH or (ends[-1] if ends else at) == len(data)
+
+
+def _ends(data: Buffer | bytes, at: int, most: int) -> list[int]:
+    """Return where the whole slots end that follow each other from `at` on, `most` of them at most."""
+    ends: list[int] = []
     size = len(data)
-    for _ in range(_ENOUGH):
-        if at + PREFIX >= size:
-            break
+    while len(ends) < most and at + PREFIX < size:
         end = at + PREFIX + (data[at] << 8 | data[at + 1])
         if end > size or end == at + PREFIX:
-            return False
+            break
+        ends.append(end)
         at = end
-    else:
-        return True
-    return at == size
+    return ends
