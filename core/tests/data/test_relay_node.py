@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from core.tests.data.pieces import inject, to_peer, unordered
 from ltunnel.constants import DATA_OVERHEAD, RELAY_TRAILER
+from ltunnel.data.deliver import Delivery
 from ltunnel.session import Drop
 from ltunnel.testing import packets
 from ltunnel.wire.relay import RelayTrailer, node_name
@@ -124,6 +125,33 @@ def test_what_a_node_does_not_pass_on(net):
     assert middle.take(first, seal(first, middle, relay(here, there))) == []
     assert origin.stats.drops == {Drop.NO_SESSION: 1, Drop.NO_ROUTE: 1}
     assert origin.stats.relayed_datagrams == 0
+
+
+@pytest.mark.parametrize("records", [False, True])
+@pytest.mark.parametrize("sizes", [(100,), (30_000,), (100, 100, 3000)], ids=str)
+def test_a_mistake_on_what_was_relayed_costs_no_more_than_that(net, monkeypatch, records, sizes):
+    """Whatever raises is counted further out; the datagrams after it are taken again."""
+    plain, trip = Delivery.bundles, [True]
+
+    def fail_once(self, *args):
+        if trip:
+            raise ValueError(trip.pop())
+        plain(self, *args)
+
+    monkeypatch.setattr(Delivery, "bundles", fail_once)
+    ends = net.line(3)
+    if records:
+        for end in ends:
+            net.use_records(end)
+    far = ends[-1]
+    ends[0].tun.inject(packets.udp("10.0.0.2", "10.0.0.3", 1, 2, bytes(100)))
+    with pytest.raises(ValueError, match="True"):
+        along(ends, [datagram for _, datagram in ends[0].pump()])
+    far.port.arrived = []
+    for size in sizes:
+        ends[0].tun.inject(packets.tcp("10.0.0.2", "10.0.0.3", 1, 2, bytes(size)), gso_size=1300)
+    along(ends, [datagram for _, datagram in ends[0].pump()])
+    assert sum(len(packet) - 40 for packet in far.tun.packets) == sum(sizes)
 
 
 def test_nothing_is_relayed_over_a_path_that_is_relayed_itself(net):

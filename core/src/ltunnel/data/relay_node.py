@@ -9,7 +9,8 @@ the other side are copied there.
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
+from typing import ParamSpec
 
 from ltunnel.constants import RELAY_TRAILER
 from ltunnel.data.batch import Batch
@@ -20,6 +21,8 @@ from ltunnel.data.relay_hub import RelayForwarder
 from ltunnel.plugin import Buffer
 from ltunnel.session import Drop, Epoch, Hops, Peer
 from ltunnel.wire.relay import NAME_SIZE
+
+_P = ParamSpec("_P")
 
 
 class MeshRouter:
@@ -89,29 +92,31 @@ class MeshRelays:
     def take_one(self, epoch: Epoch, frame: Buffer, now: float) -> None:
         """See `Relays.take_one`."""
         if self._for_us(frame):
-            self._inside = True
-            self._receiver.take_one(epoch, frame, now)
-            self._inside = False
+            self._deliver(self._receiver.take_one, epoch, frame, now)
         else:
             self._forwarder.take_one(epoch, frame, now)
 
     def take_record(self, epoch: Epoch, arena: Arena, length: int, now: float) -> None:
         """See `Relays.take_record`."""
         if self._for_us(arena.view[:length]):
-            self._inside = True
-            self._receiver.take_record(epoch, arena, length, now)
-            self._inside = False
+            self._deliver(self._receiver.take_record, epoch, arena, length, now)
         else:
             self._forwarder.take_record(epoch, arena, length, now)
 
     def _pass(self, ours: bool, epoch: Epoch, parts: Sequence[Run], length: int, now: float) -> None:
         """Hand over what lies in the arena of whichever side it is for."""
         if ours:
-            self._inside = True
-            self._receiver.take_runs(epoch, parts, length, now)
-            self._inside = False
+            self._deliver(self._receiver.take_runs, epoch, parts, length, now)
         else:
             self._forwarder.take_runs(epoch, parts, length, now)
+
+    def _deliver(self, take: Callable[_P, None], *args: _P.args, **more: _P.kwargs) -> None:
+        """Let the receiver take what is for this node; whatever becomes of it, the next one is taken again."""
+        self._inside = True
+        try:
+            take(*args, **more)
+        finally:
+            self._inside = False
 
     def _for_us(self, frame: Buffer) -> bool:
         """Whether a frame is this node's, or too short to say."""

@@ -127,9 +127,10 @@ class FakeTcpTransport:
         flow.pieces = piece = min(piece, pieces)
         if piece > 1 and (end - start) % piece == 1:  # a byte alone is taken for a keepalive
             flow.pieces -= 1
-        sent = self.send(flow, buf, start, end, end - start, now)
-        flow.pieces = pieces
-        return sent
+        try:
+            return self.send(flow, buf, start, end, end - start, now)
+        finally:
+            flow.pieces = pieces
 
     def receive(self, port: Port, buf: Buffer, pos: int, now: float) -> tuple[Flow | None, int, int, int]:  # noqa: ARG002
         """Receive a batch; see `ltunnel.plugin.Transport`. Empty ranges may have no flow."""
