@@ -21,7 +21,7 @@ def test_whoever_watches_is_asked_at_each_turn(around):
 
 def test_the_wall_clock_follows_steps(around):
     around.service.tick(time.monotonic())
-    assert around.node.control.wall_offset == pytest.approx(time.time() - time.monotonic(), abs=0.1)
+    assert around.node.control.wall_offset == pytest.approx(time.time() - time.monotonic(), abs=5)
 
 
 def test_timers_are_served_when_due_and_their_next_is_returned(around):
