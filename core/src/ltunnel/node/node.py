@@ -110,7 +110,7 @@ class Node:
             relay=self.relay, mesh=self.mesh, routing=routing, discovery=discovery,
         )  # fmt: skip
         stats = self.control.stats
-        local = Local(settings.addresses)
+        local = Local(settings.addresses, settings.routes)
         refusals = Refusals(local, stats)
         repairing = {index for index, name in enumerate(self.transport_names) if name in reliable}
         self.fec = None if fec is None else NodeFec(*fec, repairing)
