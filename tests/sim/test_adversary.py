@@ -20,7 +20,6 @@ from ltunnel.wire.frames import (
     Frame,
     PeerEntry,
     Peers,
-    Routes,
     Welcome,
 )  # fmt: skip
 from ltunnel.wire.messages import Time
@@ -121,7 +120,7 @@ def test_he_cannot_say_what_only_the_hub_says(scene: Scene) -> None:
         Welcome(name="hub", mtu=1280, addresses=a.settings.addresses, hub_addresses=b.settings.addresses),
         Welcome(name="hub", mtu=1280, networks=(ip_interface("0.0.0.0/0").network,), isolated=True),
         Peers(()),
-        Routes((ip_interface("0.0.0.0/0").network,)),
+        Welcome(name="hub", mtu=1280, behind=(ip_interface("192.168.7.0/24").network,)),
         Deny(DenyCode.OTHER, "go away"),
         *(
             Punch(stage=stage, key=key(b), round=0, delay=0.1, behaviour=Behaviour(), candidates=(STRANGER,))

@@ -10,6 +10,7 @@ from ltunnel.control.context import Context
 from ltunnel.control.pins import Pins, pin_name
 from ltunnel.control.roster import Roster
 from ltunnel.control.session import Session
+from ltunnel.control.subnets import Subnets
 from ltunnel.session import Peer
 from ltunnel.wire.frames import PeerEntry, Peers
 from ltunnel.wire.relay import node_name
@@ -27,7 +28,8 @@ class Setting:
         self.hub = Session(Peer(HUB, "hub", is_hub=True))
         self.hub.peer.hosts = frozenset({ADDRESSES[0].packed})
         self.pins = pins or Pins({})
-        self.roster = Roster(self.ctx, self.pins, self.hub)
+        self.subnets = Subnets(self.ctx, 0.0)
+        self.roster = Roster(self.ctx, self.pins, self.hub, self.subnets)
 
     def introduce(self, *entries: PeerEntry) -> list[str]:
         return [bare.peer.name for bare in self.roster.introduce(Peers(entries), 0.0)]
@@ -75,11 +77,11 @@ def test_whatever_the_hub_says(base, rounds, forget):
     for entries, forgets in zip(rounds, forget, strict=False):
         place.introduce(*entries)
         for bare in [each for each in place.roster if not each.peer.hosts]:
-            place.roster.forget(bare)
+            place.roster.forget(bare, 0.0)
         place.check()
         if forgets:
             place.roster.hub_met(0.0)
-            place.roster.unnamed_due()
+            place.roster.unnamed_due(0.0)
             assert not len(place.roster)
             place.check()
 
@@ -113,7 +115,7 @@ def test_a_name_with_another_pinned_key_owns_nothing(base):
     assert [event.name for event in place.ctx.events] == ["neighbour-refused"], "told once"
     assert place.owner(ADDRESSES[2]) is None
     place.pins.forget(pin)
-    place.roster.pin_forgotten()
+    place.roster.pin_forgotten(0.0)
     assert place.owner(ADDRESSES[2]) == "b"
 
 

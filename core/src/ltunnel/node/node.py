@@ -178,6 +178,16 @@ class Node:
         self.control.set_interfaces(local, networks, now)
         self._send_messages(now)
 
+    @property
+    def networks(self) -> tuple[Network, ...]:
+        """The networks behind other machines that are accepted, sorted: what the kernel is to send into the tunnel."""
+        return self.control.networks
+
+    def set_links(self, networks: Sequence[Network], now: float) -> None:
+        """Take the prefixes of this machine's own links, without the TUN device's."""
+        self.control.set_links(networks, now)
+        self._send_messages(now)
+
     def mapped(self, carrier: Carrier, address: Address | None, lifetime: float, now: float) -> None:
         """Take note that a router maps a port to the shared one, for so many seconds; None when it does no longer."""
         self.control.mapped(carrier, address, lifetime, now)
