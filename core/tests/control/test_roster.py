@@ -1,6 +1,7 @@
 """Whom a node takes for whom: whatever a hub says, in whatever order, an address has one owner and it is the newest."""
 
-from ipaddress import ip_interface
+from dataclasses import replace
+from ipaddress import ip_interface, ip_network
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -10,6 +11,7 @@ from ltunnel.control.context import Context
 from ltunnel.control.pins import Pins, pin_name
 from ltunnel.control.roster import Roster
 from ltunnel.control.session import Session
+from ltunnel.control.states import State
 from ltunnel.control.subnets import Subnets
 from ltunnel.session import Peer
 from ltunnel.wire.frames import PeerEntry, Peers
@@ -129,3 +131,100 @@ def test_the_roster_is_bounded_and_so_are_pins(base, monkeypatch):
     assert len(place.pins.items) == 4
     place.pins.items["other.example:9000/test"] = HUB
     assert place.pins.add("another.example:9000/test", HUB), "hubs are pinned whatever nodes there are"
+
+
+# -------------------------------------------------------------------- networks behind nodes
+
+LAN, OTHER = ip_network("192.168.7.0/24"), ip_network("172.16.0.0/16")
+ALL = (ip_network("0.0.0.0/0"), ip_network("::/0"))
+
+
+def behind(place: Setting) -> list[str | None]:
+    """Who is the way to each of the two networks."""
+    return [place.owner(ip_interface("192.168.7.20")), place.owner(ip_interface("172.16.0.1"))]
+
+
+@pytest.fixture
+def accepting(base):
+    return Setting(replace(base, accept_routes=ALL))
+
+
+def test_networks_may_change_where_nothing_else_does(accepting):
+    b = PeerEntry(KEYS[0], "b", (ADDRESSES[2],))
+    for networks, owners in [
+        ((LAN,), ["b", None]),
+        ((LAN, OTHER), ["b", "b"]),
+        ((OTHER,), [None, "b"]),
+        ((), 2 * [None]),
+    ]:
+        accepting.introduce(replace(b, behind=networks))
+        assert behind(accepting) == owners
+    assert accepting.subnets.refused == []
+
+
+def test_a_node_that_goes_takes_its_networks_along_and_another_takes_over(accepting):
+    accepting.introduce(
+        PeerEntry(KEYS[0], "b", (ADDRESSES[2],), behind=(LAN,)),
+        PeerEntry(KEYS[1], "c", (ADDRESSES[3],), behind=(LAN, OTHER)),
+    )
+    assert behind(accepting) == ["b", "c"]
+    accepting.introduce(PeerEntry(KEYS[0], "b"))
+    assert behind(accepting) == ["c", "c"]
+    accepting.introduce(PeerEntry(KEYS[1], "c"))
+    assert accepting.subnets.taken == ()
+
+
+def test_a_node_that_lives_keeps_its_networks_until_the_hub_names_another(accepting):
+    """The hub says that b is gone; a session with b goes on. Then the hub says that c is the way."""
+    accepting.introduce(PeerEntry(KEYS[0], "b", (ADDRESSES[2],), behind=(LAN,)))
+    session = accepting.ctx.sessions[KEYS[0]] = Session(accepting.ctx.peers[KEYS[0]])
+    session.state = State.ESTABLISHED
+    assert session.in_use
+    accepting.introduce(PeerEntry(KEYS[0], "b"))
+    assert behind(accepting) == ["b", None]
+    accepting.introduce(PeerEntry(KEYS[1], "c", (ADDRESSES[3],), behind=(LAN,)))
+    assert behind(accepting) == ["c", None]
+    accepting.introduce(PeerEntry(KEYS[1], "c", (ADDRESSES[3],)))
+    assert behind(accepting) == ["b", None]
+    del accepting.ctx.sessions[KEYS[0]]
+    accepting.roster.over(accepting.roster.get(KEYS[0]), 0.0)
+    assert accepting.subnets.taken == ()
+
+
+def test_a_node_that_is_not_named_again_loses_its_networks(accepting):
+    accepting.introduce(PeerEntry(KEYS[0], "b", (ADDRESSES[2],), behind=(LAN,)))
+    accepting.roster.hub_met(0.0)
+    assert behind(accepting) == ["b", None]
+    accepting.roster.unnamed_due(0.0)
+    assert accepting.subnets.taken == ()
+
+
+def test_a_node_without_addresses_left_has_no_networks(accepting):
+    accepting.introduce(PeerEntry(KEYS[0], "b", (ADDRESSES[2],), behind=(LAN,)))
+    (bare,) = accepting.introduce(PeerEntry(KEYS[1], "c", (ADDRESSES[2],)))
+    assert bare == "b"
+    assert accepting.subnets.taken == ()
+
+
+def test_a_name_with_another_pinned_key_is_the_way_to_nothing(base):
+    pin = pin_name("hub.example:9000", "test", "b")
+    place = Setting(replace(base, accept_routes=ALL), Pins({pin: KEYS[0]}))
+    for _ in range(2):
+        place.introduce(PeerEntry(KEYS[1], "b", (ADDRESSES[2],), behind=(LAN,)))
+        assert place.subnets.taken == ()
+    place.introduce(PeerEntry(KEYS[1], "b", (ADDRESSES[2],), behind=(OTHER,)))
+    place.pins.forget(pin)
+    place.roster.pin_forgotten(0.0)
+    assert behind(place) == [None, "b"]
+    place.pins.add(pin, KEYS[0])
+    place.introduce(PeerEntry(KEYS[1], "b", (ADDRESSES[3],), behind=(OTHER,)))
+    assert place.subnets.taken == (), "it is refused again"
+
+
+def test_the_hub_may_not_give_away_what_this_node_offers_or_is_in(base):
+    """Whatever a hub says, a node vets it."""
+    place = Setting(replace(base, accept_routes=ALL, routes=(LAN,)))
+    place.subnets.set_links([OTHER], 0.0)
+    place.introduce(PeerEntry(KEYS[0], "b", (ADDRESSES[2],), behind=(LAN, OTHER, *ALL)))
+    assert place.subnets.taken == ()
+    assert len(place.subnets.refused) == 4

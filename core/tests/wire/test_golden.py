@@ -206,7 +206,9 @@ FRAMES: dict[str, Any] = {
         places=(HubPlace(Carrier.UDP, ("2001:db8::1", 9000)),),
         behind=(ip_network("192.168.0.0/16"),),
     ),
-    "peers": Peers((PeerEntry(b"\x88" * 32, "node2", (ip_interface("10.0.0.3/24"),), 1400, (ip_network("192.168.7.0/24"),)),)),
+    "peers": Peers(
+        (PeerEntry(b"\x88" * 32, "node2", (ip_interface("10.0.0.3/24"),), 1400, (ip_network("192.168.7.0/24"),)),)
+    ),
     "deny": Deny(DenyCode.ADDRESS_TAKEN, "10.0.0.2 is node2's"),
     "bye": Bye(ByeCode.STOPPED),
     "advert": Advert(

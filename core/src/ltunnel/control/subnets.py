@@ -275,7 +275,8 @@ class Subnets:
         for session in ctx.sessions.values():
             peer = session.peer
             if peer is not None and peer.path is not None and (ctx.settings.role is Role.HUB or peer.is_hub):
-                found.append((address_of(ctx.describe(peer.path.transport, peer.path.flow)), peer.name or "the hub"))
+                name = "the hub" if peer.is_hub else peer.name
+                found.append((address_of(ctx.describe(peer.path.transport, peer.path.flow)), name))
         return sorted((ip.version, int(ip), name) for ip, name in found if ip is not None)
 
     def _at(self, span: _Span) -> _Offer | None:
