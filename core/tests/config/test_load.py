@@ -150,12 +150,15 @@ def test_defaults_are_the_documents(write: Write) -> None:
          'routes: should be networks with machines in them, and 0.0.0.0/0 is everything (got "0.0.0.0/0")'),
         ({"routes": ["::/0"]},
          'routes: should be networks with machines in them, and ::/0 is everything (got ["::/0"])'),
-        ({"routes": "224.0.0.0/4"},
-         'routes: should be networks with machines in them, and 224.0.0.0/4 is multicast (got "224.0.0.0/4")'),
+        ({"routes": "192.0.0.0/2"},
+         "routes: should be networks with machines in them, and 192.0.0.0/2 overlaps 224.0.0.0/3, which is behind no "
+         'machine (got "192.0.0.0/2")'),
         ({"routes": "127.1.0.0/16"},
-         'routes: should be networks with machines in them, and 127.1.0.0/16 is loopback (got "127.1.0.0/16")'),
+         "routes: should be networks with machines in them, and 127.1.0.0/16 overlaps 127.0.0.0/8, which is behind no "
+         'machine (got "127.1.0.0/16")'),
         ({"routes": "fe80::/64"},
-         'routes: should be networks with machines in them, and fe80::/64 is link-local (got "fe80::/64")'),
+         "routes: should be networks with machines in them, and fe80::/64 overlaps fe80::/10, which is behind no "
+         'machine (got "fe80::/64")'),
         ({"routes": ["192.168.0.0/16", "192.168.7.0/24"]},
          "routes: should not overlap, and 192.168.0.0/16 and 192.168.7.0/24 do "
          '(got ["192.168.0.0/16", "192.168.7.0/24"])'),

@@ -9,6 +9,7 @@ from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network, ip
 from itertools import combinations
 from typing import NamedTuple
 
+from ltunnel.control.subnets import NOBODYS
 from ltunnel.plugin import write_address
 from ltunnel.registry.stack import LABEL
 from ltunnel.session.peer import Network
@@ -152,7 +153,7 @@ def read_routes(value: object) -> tuple[Network, ...]:
     for network in networks:
         reason = _unroutable(network)
         if reason:
-            raise ValueError(f"should be networks with machines in them, and {network} is {reason}")
+            raise ValueError(f"should be networks with machines in them, and {network} {reason}")
     for one, other in combinations(networks, 2):
         if one.version == other.version and one.overlaps(other):
             raise ValueError(f"should not overlap, and {one} and {other} do")
@@ -194,12 +195,11 @@ def _network(value: object) -> Network:
 
 def _unroutable(network: Network) -> str | None:
     if network.prefixlen == 0:
-        return "everything"
-    if network.is_multicast:
-        return "multicast"
-    if network.is_loopback:
-        return "loopback"
-    return "link-local" if network.is_link_local else None
+        return "is everything"
+    for reserved in map(ip_network, NOBODYS):
+        if network.version == reserved.version and network.overlaps(reserved):
+            return f"overlaps {reserved}, which is behind no machine"
+    return None
 
 
 def read_name(value: object) -> str:

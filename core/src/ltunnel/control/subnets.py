@@ -39,7 +39,7 @@ OFFER_LIMIT = 4096
 EVENT_RATE, EVENT_BURST = 1.0, 256.0
 """Events about them in a second, and at once: whoever joins again and again offers again and again. Status has all."""
 
-_NOBODYS = ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3", "::/127", "fe80::/10", "ff00::/8")
+NOBODYS = ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3", "::/127", "fe80::/10", "ff00::/8")
 """This host, loopback, link-local, multicast and reserved addresses: behind no machine (RFC 6890)."""
 
 
@@ -80,7 +80,7 @@ def _spans(networks: Iterable[Network]) -> tuple[tuple[Network, _Span], ...]:
     return tuple((network, _Span.of(network)) for network in networks)
 
 
-_RESERVED = _spans(map(ip_network, _NOBODYS))
+_RESERVED = _spans(map(ip_network, NOBODYS))
 
 
 class _Offer:
