@@ -9,7 +9,8 @@ import pytest
 
 from lab import Host, Lab, Tunnel, traffic
 from lab.lan import NOTICED, SOON, Lan, accept, accepting, config, offer, path, reaches, refused, wait_routed
-from lab.network import HUB_OUTER, KEY, Network, attach_node
+from lab.meeting import ONE, OTHER, Meeting
+from lab.network import HUB_OUTER, HUB_OUTER6, KEY, Network, attach_node
 
 pytestmark = pytest.mark.netns
 
@@ -97,66 +98,58 @@ def test_a_machine_that_does_not_forward_says_what_to_do(lab: Lab) -> None:
     assert reaches(far.host, lan.address6)
 
 
-# ---------------------------------------------------------------- paths inside of what is routed
+# ---------------------------------------------------------------- paths into what is routed
 
 
-class Campus:
-    """One router with two LANs behind it, 192.168.7.0/24 and 192.168.8.0/24, and an internet that it translates for."""
-
-    def __init__(self, lab: Lab) -> None:
-        self.lab = lab
-        self.router = lab.host("campus")
-        lab.attach(self.router, "198.18.9.2/24", device="wan")
-        self.router.sysctl({"net.ipv4.ip_forward": 1})
-        self.router.nft("""table ip nat {
-            chain leaving { type nat hook postrouting priority 100; oifname "wan" masquerade; }
-        }""")
-        self.gate, self.device = self.join("gate", 7, 5), self.join("device", 7, 20)
-        self.far = self.join("far", 8, 2)
-        self.gate.sysctl({"net.ipv4.ip_forward": 1})
-
-    def join(self, name: str, subnet: int, last: int) -> Host:
-        """Add a host to a LAN, which is a bridge of the router."""
-        bridge = f"lan{subnet}"
-        if not self.router.netlink.link_lookup(ifname=bridge):
-            self.router.netlink.link("add", kind="bridge", ifname=bridge)
-            self.router.up(bridge)
-            self.router.add_address(bridge, f"192.168.{subnet}.1/24")
-        host = self.lab.host(name)
-        host.veth("eth0", self.router, f"to-{name}")
-        self.router.netlink.link(
-            "set", index=self.router.index(f"to-{name}"), master=self.router.index(bridge)
-        )  # fmt: skip
-        host.add_address("eth0", f"192.168.{subnet}.{last}/24")
-        host.add_route("0.0.0.0/0", f"192.168.{subnet}.1")
-        return host
+APART = """table ip6 apart {
+    chain passing { type filter hook forward priority -20; ip6 saddr 2001:db8:1::/64 ip6 daddr 2001:db8:2::/64 drop; }
+}"""
 
 
-@pytest.mark.parametrize("transport", ["transport_udp", "transport_faketcp"])
-def test_no_path_leads_into_what_is_routed(lab: Lab, transport: str) -> None:
-    """The node that accepts a network could reach its gateway there: the kernel would send that into the tunnel."""
-    network, campus = accepting(lab), Campus(lab)
-    more = ["-transport", f"{transport},transport_udp" if transport != "transport_udp" else transport]
-    gate_args = [*config(lab, "gate", routes=["192.168.7.0/24"]), *more]
-    gate = network.add_node(KEY, gate_args, ["10.0.0.2/24"], campus.gate)
-    far = network.add_node(
-        KEY, [*config(lab, "far", accept_routes="all"), *more], ["10.0.0.3/24"], campus.far
-    )  # fmt: skip
-    wait_routed(far, "192.168.7.0/24")
-    assert reaches(campus.far, "192.168.7.20")
-    there = traffic.transfer(campus.far, campus.device, "192.168.7.20", megabytes=5)
-    assert there.sent == there.received
-    settled = [_spent(tunnel) for tunnel in (gate, far)]
-    sent = _sent(campus.far)
-    time.sleep(20)
-    assert path(far, "10.0.0.2") in ("hub", "public")
-    peer = far.peer("10.0.0.2")
+@pytest.mark.parametrize("transports", [["-transport", "transport_udp"], []], ids=["udp", ""])
+def test_no_path_leads_into_what_is_routed(lab: Lab, transports: list[str]) -> None:
+    """The gateway could be reached straight, in the very network behind it: that would go around in circles.
+
+    The hub knows nothing of it: it is joined over IPv6. The nodes meet over IPv4, as long as nothing is routed.
+    """
+    lab.internet.nft(APART)
+    args = [*transports, "-l", "[::]:9000", *config(lab, "hub", accept_routes="all")]
+    network = Network.build(lab, nodes=0, hub_args=args, others=[f"{HUB_OUTER6}/64"])
+    gate, far = lab.host("gate", ipv6=True), lab.host("far", ipv6=True)
+    lab.attach(gate, "203.0.113.5/24", "2001:db8:1::2/64")
+    lab.attach(far, "198.18.2.2/24", "2001:db8:2::2/64")
+    gate.sysctl({"net.ipv4.ip_forward": 1})
+    far.run("ip", "link", "add", "br0", "type", "bridge")
+    far.up("br0")
+    far.add_address("br0", "203.0.113.201/30")
+    one, other = (
+        Tunnel.node(host, f"[{HUB_OUTER6}]", f"{inner}/24", key=KEY, args=[*transports, *args])
+        for host, inner, args in (
+            (gate, ONE, config(lab, "gate", routes=["203.0.113.0/24"])),
+            (far, OTHER, config(lab, "far", accept_routes="all")),
+        )
+    )
+    meeting = Meeting(network.hub, one, other)
+    assert "itself" in refused(other, "203.0.113.0/24")
+    assert reaches(far, ONE)
+    meeting.wait_path("public", 2 * SOON)
+    peer = other.peer(ONE)
     assert peer is not None
-    assert not str(peer["endpoint"]).startswith("192.168.7."), peer
-    assert reaches(campus.far, "192.168.7.20")
-    spent = [_spent(tunnel) - before for tunnel, before in zip((gate, far), settled, strict=True)]
-    assert max(spent) < 2.0, f"CPU seconds {spent}: something goes around in circles"
-    assert _sent(campus.far) - sent < 1500, "packets"
+    assert peer["endpoint"].startswith("203.0.113.5:")
+
+    far.delete_address("br0", "203.0.113.201/30")
+    wait_routed(other, "203.0.113.0/24")
+    other.wait_status(lambda _: path(other, ONE) == "hub", "go by the hub", SOON)
+    there = traffic.transfer(far, lab.internet, "203.0.113.1", megabytes=5)
+    assert there.sent == there.received
+    before, sent = [_spent(tunnel) for tunnel in (one, other)], _sent(far)
+    time.sleep(12)
+    assert path(other, ONE) == "hub"
+    spent = [_spent(tunnel) - earlier for tunnel, earlier in zip((one, other), before, strict=True)]
+    assert max(spent) < 2, f"CPU seconds {spent}"
+    assert _sent(far) - sent < 1000, "packets"
+    assert reaches(far, "203.0.113.1")
+    assert reaches(far, ONE)
 
 
 def _spent(tunnel: Tunnel) -> float:
