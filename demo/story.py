@@ -3,6 +3,7 @@
 import sys
 import time
 
+from demo.behind import ACCEPTS, offers, show_device
 from demo.direct import Pair, forwarded_by, say_path, show_healing, show_meeting
 from demo.lossy import line_of, show_repair
 from demo.screen import Screen, Step, amount, curve
@@ -38,7 +39,8 @@ PICTURE = f"""\
            all UDP    │                              carol {CAROL}  {CAROL6}
   dave ── bad line ───┤                              dave  {DAVE}  {DAVE6}
           20 Mbit/s, 40 ms, loses 5 % each way       erin  {ERIN}  {ERIN6}
-  erin  ── NAT ───────┤                              frank {FRANK}  {FRANK6}
+  erin ───┬─ NAT ─────┤                              frank {FRANK}  {FRANK6}
+  printer ┘           │                              not in it: the printer
   frank ── NAT ───────┘"""
 
 
@@ -73,11 +75,13 @@ def _tell(screen: Screen, lab: Lab) -> None:
         dave_host, line = line_of(lab, "dave", "198.18.9.2/24")
         sites = Site(lab, 1), Site(lab, 2)
         erin_host, frank_host = (site.add_host(name) for site, name in zip(sites, ("erin", "frank"), strict=True))
+        printer_host = sites[0].add_host("printer")
+        erin_host.sysctl({"net.ipv4.ip_forward": 1})
         step.say(f"{len(lab.hosts)} namespaces; alice pings the hub's public address: {_ping(alice_host, HUB_OUTER)}")
 
     key = hub_host.run(PROGRAM, "genkey").stdout.strip()
     with screen.step("the hub:   ltunnel -m server -l 0.0.0.0:9000 -t 10.0.0.1/24,fd00::1/64 -k KEY") as step:
-        hub = Tunnel.hub(hub_host, f"{HUB}/24", f"{HUB6}/64", key=key)
+        hub = Tunnel.hub(hub_host, f"{HUB}/24", f"{HUB6}/64", key=key, args=ACCEPTS)
         _describe(step, hub.wait_up())
 
     with screen.step(f"the nodes:   ltunnel -m client -r {HUB_OUTER}:9000 -t 10.0.0.N/24,fd00::N/64 -k KEY") as step:
@@ -88,8 +92,8 @@ def _tell(screen: Screen, lab: Lab) -> None:
                 (bob_host, BOB, BOB6, ()),
                 (carol_host, CAROL, CAROL6, ()),
                 (dave_host, DAVE, DAVE6, ()),
-                (erin_host, ERIN, ERIN6, ()),
-                (frank_host, FRANK, FRANK6, ()),
+                (erin_host, ERIN, ERIN6, offers(sites[0])),
+                (frank_host, FRANK, FRANK6, ACCEPTS),
             )
         ]
         for node in nodes:
@@ -118,6 +122,7 @@ def _tell(screen: Screen, lab: Lab) -> None:
     )
     pair = Pair(erin, frank, FRANK, sites)
     show_meeting(screen, hub, pair)
+    show_device(screen, pair, sites[0], printer_host)
     silence = show_healing(screen, lab, hub, pair)
     _block_udp(screen, lab, alice, carol)
     without, repaired = show_repair(screen, dave, hub, HUB, line)
@@ -137,7 +142,7 @@ def _tell(screen: Screen, lab: Lab) -> None:
     screen.success(
         f"six nodes and a hub, sealed with {status['stack']['cipher']}; {to_hub:.2f} Gbit/s to the hub, "
         f"{to_bob:.2f} Gbit/s from node to node; two behind NATs direct, and {silence:.1f} s of silence when that was "
-        f"cut; {repaired:.1f} instead of {without:.1f} Mbit/s on the bad line"
+        f"cut; a printer in the LAN of one of them; {repaired:.1f} instead of {without:.1f} Mbit/s on the bad line"
     )
 
 

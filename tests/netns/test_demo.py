@@ -65,6 +65,9 @@ def test_the_demo_shows_it_all() -> None:
     assert float(lost) > 2.5
     assert float(residual) < float(lost) / 2
     assert_two_meet(said)
+    assert re.search(r"frank's kernel: 192\.168\.1\.0/24 dev tun0 ", said), said
+    assert re.search(r"5 of 5 answers, [\d.]+ ms; direct to 198\.18\.1\.2:\d+", said), said
+    assert "printer saw 192.168.1.2 (erin) ask" in said
     assert "\x1b" not in said  # no terminal, no control characters
     assert left_behind(demo.pid, born) == []
 

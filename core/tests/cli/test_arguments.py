@@ -26,6 +26,8 @@ from ltunnel.config import Config
         ("-client-isolation -mtu 9", "--client-isolation=true --mtu=9"),
         ("-p2p -m client", "--p2p=true --mode=client"),
         ("-client-isolation false", "--client-isolation=true false"),  # as in Go: a switch takes no argument
+        ("-routes 192.168.7.0/24 -masquerade=false", "--routes=192.168.7.0/24 --masquerade=false"),
+        ("-accept-routes all", "--accept-routes=all"),
         ("-v", "--version"),
         ("-h", "--help"),
         ("-help", "--help"),

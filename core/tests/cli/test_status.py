@@ -159,6 +159,28 @@ def test_the_ways_to_a_hub_are_shown_where_there_is_a_choice() -> None:
         assert "ways to" not in _text({**ANSWER, "peers": [peer]})
 
 
+def test_the_view_shows_networks_behind_machines() -> None:
+    reason = "overlaps 192.168.8.0/24, which is behind bob\x1b[2J"
+    answer = {
+        **ANSWER, "routes": ["192.168.7.0/24"], "accepted_routes": ["172.16.0.0/12", "192.168.8.0/24"],
+        "refused_routes": [{"network": "192.168.0.0/16", "peer": "eve\x1b", "reason": reason}],
+        "peers": [{**PEER, "networks": ["172.16.0.0/12", "192.168.8.0/24"]}, {**PEER, "name": "", "networks": []}],
+    }  # fmt: skip
+    lines = [line.split() for line in _text(answer).splitlines()]
+    assert [line for line in lines if line and "/" in line[0]] == [
+        ["192.168.7.0/24", "this", "machine", "offered"],
+        ["172.16.0.0/12", "alice", "accepted"],
+        ["192.168.8.0/24", "alice", "accepted"],
+        ["192.168.0.0/16", "eve\\x1b", *f"refused: {reason}".replace("\x1b", "\\x1b").split()],
+    ]
+
+
+def test_without_networks_behind_machines_there_is_no_table_of_them() -> None:
+    empty = {"routes": [], "accepted_routes": [], "refused_routes": [], "peers": [{**PEER, "networks": []}]}
+    for answer in (ANSWER, {**ANSWER, **empty}):
+        assert "behind" not in _text(answer)
+
+
 def test_json_is_what_the_node_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     calls = _requests(monkeypatch, iter([ANSWER]))
     assert main(["status", "-json", "-tun-name", "lt3"]) == 0

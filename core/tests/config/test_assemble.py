@@ -1,3 +1,4 @@
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
@@ -42,6 +43,13 @@ def test_settings_of_a_hub() -> None:
     assert (settings.hub, settings.hub_label) == (None, "")
     assert (settings.max_clients, settings.multi_client, settings.client_isolation) == (7, False, True)
     assert str(settings.addresses[0]) == "10.0.0.1/24"
+
+
+def test_settings_of_a_gateway() -> None:
+    config = _client(routes=["192.168.7.0/24"], accept_routes="172.16.0.0/12,fd01::/16")
+    settings, _notices = _settings(config, remote=("192.0.2.1", 9000))
+    assert settings.routes == (ip_network("192.168.7.0/24"),)
+    assert settings.accept_routes == (ip_network("172.16.0.0/12"), ip_network("fd01::/16"))
 
 
 def test_the_cipher_seals_with_a_session_key() -> None:

@@ -1,6 +1,6 @@
 import json
 from collections.abc import Callable, Mapping
-from ipaddress import ip_interface
+from ipaddress import ip_interface, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +136,46 @@ def test_defaults_are_the_documents(write: Write) -> None:
          'tunnel_addr: should hold at most one IPv4 and one IPv6 address (got ["10.0.0.1/24", "10.0.1.1/24"])'),
         ({"tunnel_addr": "fd00::1/64", "mtu": 1279},
          "mtu: should be at least 1280 with an IPv6 tunnel_addr (got 1279)"),
+        ({"routes": 7}, "routes: should be networks, such as 192.168.7.0/24 (got 7)"),
+        ({"routes": "x/24"}, 'routes: should be networks, such as 192.168.7.0/24 (got "x/24")'),
+        ({"routes": [7]}, "routes: should be networks, such as 192.168.7.0/24 (got [7])"),
+        ({"routes": ""}, 'routes: should be networks, such as 192.168.7.0/24 (got "")'),
+        ({"routes": "192.168.7.0"}, 'routes: should have a prefix length: 192.168.7.0/24 (got "192.168.7.0")'),
+        ({"routes": "2001:db8:7::"}, 'routes: should have a prefix length: 2001:db8:7::/64 (got "2001:db8:7::")'),
+        ({"routes": "2001:db8::%eth0/64"},
+         'routes: should be networks, such as 192.168.7.0/24 (got "2001:db8::%eth0/64")'),
+        ({"routes": "192.168.7.1/24"},
+         'routes: should have no bits behind the prefix: 192.168.7.0/24 (got "192.168.7.1/24")'),
+        ({"routes": "0.0.0.0/0"},
+         'routes: should be networks with machines in them, and 0.0.0.0/0 is everything (got "0.0.0.0/0")'),
+        ({"routes": ["::/0"]},
+         'routes: should be networks with machines in them, and ::/0 is everything (got ["::/0"])'),
+        ({"routes": "192.0.0.0/2"},
+         "routes: should be networks with machines in them, and 192.0.0.0/2 overlaps 224.0.0.0/3, which is behind no "
+         'machine (got "192.0.0.0/2")'),
+        ({"routes": "127.1.0.0/16"},
+         "routes: should be networks with machines in them, and 127.1.0.0/16 overlaps 127.0.0.0/8, which is behind no "
+         'machine (got "127.1.0.0/16")'),
+        ({"routes": "fe80::/64"},
+         "routes: should be networks with machines in them, and fe80::/64 overlaps fe80::/10, which is behind no "
+         'machine (got "fe80::/64")'),
+        ({"routes": ["192.168.0.0/16", "192.168.7.0/24"]},
+         "routes: should not overlap, and 192.168.0.0/16 and 192.168.7.0/24 do "
+         '(got ["192.168.0.0/16", "192.168.7.0/24"])'),
+        ({"routes": "192.168.7.0/24,192.168.7.0/24"},
+         "routes: should not overlap, and 192.168.7.0/24 and 192.168.7.0/24 do "
+         '(got "192.168.7.0/24,192.168.7.0/24")'),
+        ({"routes": ["10.0.0.0/8"]}, "routes: 10.0.0.0/8 overlaps the tunnel's own network, 10.0.0.0/24"),
+        ({"routes": "2001:db8:7::/48"}, "routes: 2001:db8:7::/48 needs an IPv6 address in tunnel_addr"),
+        ({"tunnel_addr": "fd00::1/64", "routes": "192.168.7.0/24"},
+         "routes: 192.168.7.0/24 needs an IPv4 address in tunnel_addr"),
+        ({"accept_routes": True},
+         "accept_routes: should be all, none, or networks such as 192.168.7.0/24 (got true)"),
+        ({"accept_routes": ["all"]}, 'accept_routes: should be networks, such as 192.168.7.0/24 (got ["all"])'),
+        ({"accept_routes": "10.1.2.3/8"},
+         'accept_routes: should have no bits behind the prefix: 10.0.0.0/8 (got "10.1.2.3/8")'),
+        ({"masquerade": "perhaps"},
+         'masquerade: Input should be a valid boolean, unable to interpret input (got "perhaps")'),
         ({"keepalive": 30}, "keepalive: should be less than timeout, 30 s (got 30)"),
         ({"timeout": "NaN"}, 'timeout: Input should be greater than 0 (got "NaN")'),
         ({"timeout": 0}, "timeout: Input should be greater than 0 (got 0)"),
@@ -170,6 +210,47 @@ def test_defaults_are_the_documents(write: Write) -> None:
 )  # fmt: skip
 def test_a_wrong_field_is_named_with_its_value(write: Write, fields: Mapping[str, Any], complaint: str) -> None:
     assert _error(write(fields)) == f"config.json: {complaint}"
+
+
+def test_at_most_so_many_networks_are_offered(write: Write) -> None:
+    networks = [f"192.168.{number}.0/24" for number in range(25)]
+    assert len(load(write({"routes": networks[:24]}), {}, {}).routes) == 24
+    assert _error(write({"routes": networks})).startswith("config.json: routes: should hold at most 24 networks (got ")
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("none", []),
+        ([], []),
+        ("192.168.7.0/24", ["192.168.7.0/24"]),
+        ("192.168.7.0/24, 172.16.0.0/12", ["192.168.7.0/24", "172.16.0.0/12"]),
+        (["192.168.7.20/32", "2001:db8:7::/48"], ["192.168.7.20/32", "2001:db8:7::/48"]),
+    ],
+)
+def test_networks_behind_this_machine(write: Write, written: object, expected: list[str]) -> None:
+    file = write({"tunnel_addr": "10.0.0.1/24,fd00::1/64", "routes": written})
+    assert load(file, {}, {}).routes == tuple(map(ip_network, expected))
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("all", ["0.0.0.0/0", "::/0"]),
+        ("none", []),
+        ([], []),
+        ("192.168.0.0/16,192.168.7.0/24", ["192.168.0.0/16", "192.168.7.0/24"]),
+        (["0.0.0.0/0"], ["0.0.0.0/0"]),
+    ],
+)
+def test_networks_that_are_accepted(write: Write, written: object, expected: list[str]) -> None:
+    assert load(write({"accept_routes": written}), {}, {}).accept_routes == tuple(map(ip_network, expected))
+
+
+def test_a_flag_takes_back_what_the_file_offers(write: Write) -> None:
+    file = write({"routes": ["192.168.7.0/24"], "accept_routes": "all"})
+    config = load(file, {"routes": "none", "accept_routes": "none"}, {})
+    assert (config.routes, config.accept_routes) == ((), ())
 
 
 def test_several_wrong_fields_are_one_line(write: Write) -> None:
@@ -282,6 +363,9 @@ def test_options_of_plugins_that_are_not_selected_have_a_notice(write: Write) ->
             ("route_update_interval: not in effect without enable_mesh_routing",),
         ),
         ({"enable_mesh_routing": True}, ("enable_mesh_routing: not in effect in server mode",)),
+        ({"masquerade": False}, ("masquerade: not in effect without routes",)),
+        ({"masquerade": True, "routes": "none"}, ("masquerade: not in effect without routes",)),
+        ({**CLIENT, "masquerade": False, "routes": ["192.168.7.0/24"]}, ()),
         ({**CLIENT, "local_addr": ":9000"}, ("local_addr: not in effect in client mode",)),
     ],
 )  # fmt: skip

@@ -1,9 +1,11 @@
 """A node finds its hub, is taken or refused, and says why."""
 
-from ipaddress import ip_address, ip_interface
+from ipaddress import ip_address, ip_interface, ip_network
 
 from ltunnel.control.pins import pin_name
 from ltunnel.session import Drop
+
+ALL = (ip_network("0.0.0.0/0"), ip_network("::/0"))
 
 
 def test_a_handshake_is_four_messages_and_both_sides_know_each_other(net):
@@ -191,7 +193,7 @@ def test_the_same_node_may_change_its_address(net):
 
 
 def test_routes_are_taken_only_when_allowed_and_free(net, lan):
-    hub = net.hub(accept_routes=True)
+    hub = net.hub(accept_routes=ALL)
     net.node("a", "10.0.0.2/24", routes=(lan,))
     net.run(0.2)
     behind = ip_address("192.168.7.9").packed

@@ -1,6 +1,7 @@
 """Probes over a transport with connections: met from the port that the hub knows, once it is known."""
 
 from collections.abc import Mapping, Sequence
+from ipaddress import ip_network
 
 import pytest
 
@@ -14,6 +15,7 @@ from ltunnel.plugin import (
     Candidate,
     CandidateKind,
     Carrier,
+    LocalAddress,
     NextHop,
     PathClass,
     PathView,
@@ -22,6 +24,7 @@ from ltunnel.plugin import (
     Signal,
     SignalKind,
 )
+from ltunnel.wire.places import HubPlace
 from ltunnel.wire.punch import Punch, PunchStage
 
 UDP, TCP = 0, 1
@@ -66,12 +69,14 @@ class Still:
 class Scene:
     """Two nodes that talk through the hub; `a` has an agent, and reaches the hub by its first transport."""
 
-    def __init__(self, net, transports: tuple[str, ...]) -> None:
+    def __init__(self, net, transports: tuple[str, ...], **changes) -> None:
         self.net, self.agent = net, Wish()
         net.hub(transports=transports)
         tcp = transports.index("tcp")
         by = Discovering(self.agent, {Carrier.UDP: 1 - tcp, Carrier.TCP: tcp})
-        self.a = net.node("a", "10.0.0.2/24", relay=True, transports=transports, routing=Still(), discovery=by)
+        self.a = net.node(
+            "a", "10.0.0.2/24", relay=True, transports=transports, routing=Still(), discovery=by, **changes
+        )  # fmt: skip
         self.b = net.node("b", "10.0.0.3/24", relay=True, transports=transports, routing=Still())
         net.run(0.5)
         for _ in range(5):
@@ -186,3 +191,25 @@ def test_a_class_goes_with_it(net, opening):
     (dial,) = scene.probe()
     assert dial.whose.path_class is PathClass.PUBLIC
     assert dial.whose.table is table(ways, scene)
+
+
+def test_nothing_goes_into_a_network_that_goes_into_the_tunnel(net):
+    """Neither probes, nor hints that they come, nor questions to a hub that says it is there, too."""
+    scene = Scene(net, ("udp", "tcp"), accept_routes=(ip_network("0.0.0.0/0"), ip_network("::/0")))
+    inside, outside = ("192.0.2.7", 9), ("203.0.113.78", 9)
+    places = [HubPlace(Carrier.UDP, ("2001:db8::1", 9000)), HubPlace(Carrier.UDP, ("2001:db8:1::1", 9000))]
+    scene.a.control._discovery.told(places, net.now)
+    local = [LocalAddress(address=("2001:db8:2::2", 9), carrier=Carrier.UDP)]
+    scene.a.control.set_interfaces(local, [], net.now)
+    subnets = scene.a.control._p.subnets
+    subnets.offer(scene.a.peers[scene.key], (ip_network("192.0.2.0/24"), ip_network("2001:db8::/48")))
+    subnets.settle(net.now)
+    scene.start(
+        *(Candidate(kind=CandidateKind.SRFLX, address=to, priority=1, carrier=Carrier.UDP) for to in (inside, outside))
+    )
+    for hops in (0, 3):
+        probes = [Probe(peer=scene.key, to=to, carrier=Carrier.UDP, hops=hops) for to in (inside, outside)]
+        assert [call.address for call in scene.do(*probes)] == [outside]
+    asked = [call.address for _ in range(4) for call in scene.do(Query(carrier=Carrier.UDP, version=6))]
+    assert asked
+    assert set(asked) == {("2001:db8:1::1", 9000)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from ipaddress import ip_address, ip_interface
+from ipaddress import ip_address, ip_interface, ip_network
 from itertools import pairwise
 
 import pytest
@@ -146,6 +146,7 @@ class End:
         fec: tuple[Codes, FecSettings] | None = None,
         tun: SimTun | None = None,
         hops: Hops | None = None,
+        routes: Sequence[str] = (),
     ) -> None:
         self.addresses = addresses
         self.endpoint = (endpoint, 9000)
@@ -156,7 +157,7 @@ class End:
         self.fib = Fib()
         self.stats = Stats()
         self.mtu = mtu
-        local = Local([ip_interface(address) for address in addresses])
+        local = Local([ip_interface(address) for address in addresses], [ip_network(network) for network in routes])
         refusals = Refusals(local, self.stats)
         self.now = NOW
         self.sender = ShardSender(*fec) if fec else None
@@ -258,8 +259,9 @@ class Net:
         whole: bool = False,
         fec: tuple[Codes, FecSettings] | None = None,
         tun: SimTun | None = None,
+        routes: Sequence[str] = (),
     ) -> tuple[End, End]:
-        """Two nodes with a direct session; 10.0.0.1, fd00::1 and 10.0.0.2, fd00::2."""
+        """Two nodes with a direct session; 10.0.0.1, fd00::1 and 10.0.0.2, fd00::2 with networks behind it."""
         left = End(
             ("10.0.0.1/24", "fd00::1/64"), "192.0.2.1", mtu=mtu, hub=False, isolated=False, prefixed=prefixed,
             whole=whole, fec=fec,
@@ -275,6 +277,7 @@ class Net:
             prefixed=prefixed,
             whole=whole,
             fec=fec,
+            routes=routes,
         )
         connect(left, right, 1)
         return left, right
@@ -286,9 +289,9 @@ class Net:
             peer.quality.report(1, 1000, 1000, NOW)
 
     @staticmethod
-    def star() -> tuple[End, End, End]:
-        """A hub (10.0.0.1) and two nodes (10.0.0.2, 10.0.0.3); the nodes send everything to the hub."""
-        hub = End(("10.0.0.1/24", "fd00::1/64"), "192.0.2.1", mtu=1400, hub=True, isolated=False)
+    def star(routes: Sequence[str] = ()) -> tuple[End, End, End]:
+        """A hub (10.0.0.1) with networks behind it, two nodes (10.0.0.2, 10.0.0.3) that send everything to the hub."""
+        hub = End(("10.0.0.1/24", "fd00::1/64"), "192.0.2.1", mtu=1400, hub=True, isolated=False, routes=routes)
         nodes = []
         for number in (2, 3):
             addresses = (f"10.0.0.{number}/24", f"fd00::{number}/64")

@@ -1,4 +1,5 @@
 import json
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -7,11 +8,12 @@ from ltunnel.errors import HostError
 from ltunnel.plugin import HostRule, HostRuleKind
 from ltunnel.runtime import host_changes
 from ltunnel.runtime.host_changes import HostChanges
-from ltunnel.runtime.host_rules import Forwarding
+from ltunnel.runtime.host_rules import Content, Forwarding, Masquerade
 
 RULE = HostRule(kind=HostRuleKind.DROP_RESETS, port=9000, host="0.0.0.0")
 OTHER = HostRule(kind=HostRuleKind.DROP_RESETS, port=9001, host="0.0.0.0")
 WAY = Forwarding(device="d", inside={4: "169.254.7.2"}, numbers=(1,), bound=None, opened={4: (), 6: ()})
+NETWORK = ip_network("192.168.7.0/24")
 FORWARDING = "net/ipv4/conf/eth0/forwarding"
 
 
@@ -19,7 +21,7 @@ class Machine:
     """A machine's tables, and a /proc/sys of its own."""
 
     def __init__(self, folder: Path) -> None:
-        self.tables: dict[str, tuple[list[HostRule], Forwarding | None]] = {}
+        self.tables: dict[str, Content] = {}
         self.broken = False
         self.calls = 0
         self.settings = folder / "sys"
@@ -30,11 +32,11 @@ class Machine:
         self.boot.write_text("one\n")
         self.run = folder / "run"
 
-    def load(self, name: str, rules: list[HostRule], forwarding: Forwarding | None) -> None:
+    def load(self, name: str, content: Content) -> None:
         self.calls += 1
         if self.broken:
             raise HostError("nft is broken")
-        self.tables[name] = (list(rules), forwarding)
+        self.tables[name] = content
 
     def delete(self, name: str) -> None:
         self.calls += 1
@@ -71,9 +73,33 @@ def test_forwarding_can_end_before_the_rest(machine):
     changes.change_setting(FORWARDING, "1")
     changes.stop_forwarding()
     assert machine.forwarding == "0"
-    assert machine.tables == {"ltunnel_tun0": ([RULE], None)}
+    assert machine.tables == {"ltunnel_tun0": Content(rules=(RULE,))}
     changes.close()
     assert machine.tables == {}
+
+
+def test_masquerade_stands_beside_the_rest(machine):
+    changes = machine.start()
+    changes.add_rules([RULE])
+    changes.masquerade([NETWORK])
+    changes.forward(WAY)
+    ours = Masquerade(device="tun0", networks=[NETWORK])
+    assert machine.tables == {"ltunnel_tun0": Content(rules=(RULE,), forwarding=WAY, masquerade=ours)}
+    changes.stop_forwarding()
+    changes.remove_rules([RULE])
+    assert machine.tables == {"ltunnel_tun0": Content(masquerade=ours)}
+    changes.close()
+    assert machine.tables == {}
+
+
+def test_masquerade_that_cannot_be_had_is_not_tried_with_the_next_rule(machine):
+    changes = machine.start()
+    machine.broken = True
+    with pytest.raises(HostError, match="broken"):
+        changes.masquerade([NETWORK])
+    machine.broken = False
+    changes.add_rules([RULE])
+    assert machine.tables == {"ltunnel_tun0": Content(rules=(RULE,))}
 
 
 def test_forwarding_that_cannot_end_is_said(machine):
@@ -91,13 +117,13 @@ def test_rules_can_be_taken_back_one_by_one(machine):
     changes = machine.start()
     changes.add_rules([RULE, OTHER, RULE])
     changes.remove_rules([RULE])
-    assert machine.tables == {"ltunnel_tun0": ([OTHER, RULE], None)}
+    assert machine.tables == {"ltunnel_tun0": Content(rules=(OTHER, RULE))}
     machine.broken = True
     with pytest.raises(HostError):
         changes.remove_rules([OTHER])
     machine.broken = False
     changes.remove_rules([RULE])
-    assert machine.tables == {"ltunnel_tun0": ([OTHER], None)}
+    assert machine.tables == {"ltunnel_tun0": Content(rules=(OTHER,))}
     changes.remove_rules([])
 
 
@@ -126,7 +152,7 @@ def test_everything_is_undone(machine):
     changes.add_rules([OTHER])
     changes.forward(WAY)
     changes.change_setting(FORWARDING, "1")
-    assert machine.tables == {"ltunnel_tun0": ([RULE, OTHER], WAY)}
+    assert machine.tables == {"ltunnel_tun0": Content(rules=(RULE, OTHER), forwarding=WAY)}
     assert machine.forwarding == "1"
     changes.close()
     assert machine.tables == {}
@@ -196,7 +222,7 @@ def test_rules_that_cannot_be_set_leave_the_old_ones(machine):
     with pytest.raises(HostError, match="broken"):
         changes.add_rules([OTHER])
     machine.broken = False
-    assert machine.tables == {"ltunnel_tun0": ([RULE], None)}
+    assert machine.tables == {"ltunnel_tun0": Content(rules=(RULE,))}
     changes.close()
     assert machine.tables == {}
 
@@ -260,7 +286,7 @@ def test_rules_can_be_taken_back_before_the_rest(machine):
     changes.add_rules([RULE])
     changes.add_rules([OTHER])
     changes.drop_rules([OTHER])
-    assert machine.tables == {"ltunnel_tun0": ([RULE], None)}
+    assert machine.tables == {"ltunnel_tun0": Content(rules=(RULE,))}
     changes.drop_rules([])
     machine.broken = True
     changes.drop_rules([RULE])

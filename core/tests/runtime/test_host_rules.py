@@ -1,4 +1,6 @@
+import re
 import subprocess
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 from ltunnel.errors import HostError
 from ltunnel.plugin import HostRule, HostRuleKind
 from ltunnel.runtime import host_rules
-from ltunnel.runtime.host_rules import Forwarding, delete_table, load_table, table_name
+from ltunnel.runtime.host_rules import Content, Forwarding, Masquerade, delete_table, load_table, table_name
 
 
 def rule(port: int, host: str) -> HostRule:
@@ -31,11 +33,11 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def lines(text: str) -> list[str]:
-    return [line.removesuffix(' comment "ltunnel: these ports are its own"').strip() for line in text.splitlines()]
+    return [re.sub(r' comment "ltunnel: .*"$', "", line).strip() for line in text.splitlines()]
 
 
 def test_resets_are_dropped_by_port_and_address(loaded):
-    load_table("ltunnel_tun0", [rule(9000, "0.0.0.0"), rule(9001, "0.0.0.0"), rule(7, "192.0.2.1")], None)
+    load_table("ltunnel_tun0", Content(rules=[rule(9000, "0.0.0.0"), rule(9001, "0.0.0.0"), rule(7, "192.0.2.1")]))
     assert lines(loaded[0]) == [
         "table inet ltunnel_tun0",
         "delete table inet ltunnel_tun0",
@@ -56,7 +58,7 @@ def test_resets_are_dropped_by_port_and_address(loaded):
 
 
 def test_the_wildcard_of_ipv6_stands_for_both(loaded):
-    load_table("t", [rule(9000, "::"), rule(9000, "2001:db8::1")], None)
+    load_table("t", Content(rules=[rule(9000, "::"), rule(9000, "2001:db8::1")]))
     assert "tcp dport { 9000 } drop" in lines(loaded[0])
     assert "ip6 daddr 2001:db8::1 tcp dport { 9000 } drop" in lines(loaded[0])
 
@@ -66,7 +68,7 @@ def test_forwarding_goes_both_ways_and_no_further(loaded):
         device="tun0-tcp", inside={4: "169.254.7.2", 6: "fd01::2"}, numbers=(1, 2), bound=None,
         opened={4: ("eth0", "eth1"), 6: ()},
     )  # fmt: skip
-    load_table("t", [], way)
+    load_table("t", Content(forwarding=way))
     found = lines(loaded[0])
     ours = "fib daddr type local tcp dport { 1, 2 }"
     assert f'iifname != "tun0-tcp" meta nfproto ipv4 {ours} dnat ip to 169.254.7.2' in found
@@ -83,11 +85,26 @@ def test_forwarding_goes_both_ways_and_no_further(loaded):
 
 def test_a_bound_port_is_forwarded_from_its_address(loaded):
     way = Forwarding(device="d", inside={4: "169.254.7.2"}, numbers=(1,), bound="192.0.2.1", opened={4: (), 6: ()})
-    load_table("t", [], way)
+    load_table("t", Content(forwarding=way))
     assert 'iifname != "d" meta nfproto ipv4 ip daddr 192.0.2.1 tcp dport { 1 } dnat ip to 169.254.7.2' in lines(
         loaded[0]
     )
     assert "ip saddr 169.254.7.2 snat ip to 192.0.2.1" in lines(loaded[0])
+
+
+def test_what_comes_out_of_the_tunnel_is_masqueraded_by_ip_version(loaded):
+    networks = [ip_network(text) for text in ("192.168.7.0/24", "fd07::/64", "10.9.0.0/16")]
+    load_table("t", Content(masquerade=Masquerade(device="tun0", networks=networks)))
+    assert lines(loaded[0])[4:] == [
+        "chain behind {",
+        "type nat hook postrouting priority 100; policy accept;",
+        'iifname "tun0" ip daddr { 192.168.7.0/24, 10.9.0.0/16 } masquerade',
+        'iifname "tun0" ip6 daddr { fd07::/64 } masquerade',
+        "}",
+        "}",
+    ]
+    load_table("t", Content(masquerade=Masquerade(device="tun0", networks=networks[:1])))
+    assert not any("ip6" in line for line in lines(loaded[1]))
 
 
 def test_deleting_works_where_there_is_no_table(loaded):

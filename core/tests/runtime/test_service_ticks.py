@@ -10,6 +10,7 @@ from ltunnel.runtime.hub_address import NEXT_ADDRESS, NEXT_LOOKUP
 from ltunnel.runtime.network_watch import LATEST, QUIET
 from ltunnel.runtime.service import LOOK_AFTER
 from ltunnel.runtime.surroundings import LOOK_AGAIN
+from ltunnel.runtime.tunnel_routes import TRY_AGAIN
 
 
 def test_whoever_watches_is_asked_at_each_turn(around):
@@ -17,6 +18,23 @@ def test_whoever_watches_is_asked_at_each_turn(around):
     around.service.surroundings = SimpleNamespace(check=lambda now: asked.append(now) or now + 5.0)
     assert around.service.tick(100.0) == 105.0
     assert asked == [100.0]
+
+
+def test_what_routes_into_the_tunnel_is_asked_after_what_was_due(around):
+    asked = []
+    around.node.timeout = 100.0
+
+    def check(now: float) -> float:
+        asked.append((now, list(around.node.calls)))
+        around.node.timeout = 103.0  # nodes are to be told of what this machine is in
+        return 110.0
+
+    around.service.tunnel_routes = SimpleNamespace(check=check)
+    assert around.service.tick(100.0) == 103.0
+    assert asked == [(100.0, ["due"])]
+    around.node.timeout = None
+    around.service.tunnel_routes = SimpleNamespace(check=lambda now: now + 10.0)
+    assert around.service.tick(101.0) == 111.0
 
 
 def test_the_wall_clock_follows_steps(around):
@@ -63,4 +81,4 @@ def test_whoever_watches_is_asked_when_it_is_due_and_soon_after_it_may_have_chan
 
 def test_nothing_that_watches_asks_to_come_again_sooner_than_it_is_asked():
     """So what a handler has set going is never due before the service knows of it."""
-    assert min(QUIET, LATEST, LOOK_AGAIN, NEXT_ADDRESS, NEXT_LOOKUP) >= 2 * LOOK_AFTER
+    assert min(QUIET, LATEST, LOOK_AGAIN, NEXT_ADDRESS, NEXT_LOOKUP, TRY_AGAIN) >= 2 * LOOK_AFTER

@@ -20,7 +20,6 @@ from ltunnel.wire.frames import (
     Ping,
     Pong,
     Probe,
-    Routes,
     Welcome,
 )
 from ltunnel.wire.observe import Observe, Observed
@@ -51,6 +50,7 @@ PEERS = st.builds(
     st.text(min_size=1, max_size=10).filter(valid_name),
     st.lists(INTERFACES, max_size=2).map(tuple),
     st.none() | MTUS,
+    st.lists(NETWORKS, max_size=3).map(tuple),
 )
 
 ENDPOINTS = st.tuples(
@@ -69,9 +69,9 @@ FRAMES = st.one_of(
         networks=NETWORK_LISTS,
         hub_addresses=ADDRESS_LISTS,
         isolated=st.booleans(),
+        behind=st.lists(NETWORKS, max_size=8).map(tuple),
     ),
-    st.builds(Peers, st.lists(PEERS, max_size=8).map(tuple)),
-    st.builds(Routes, NETWORK_LISTS),
+    st.builds(Peers, st.lists(PEERS, max_size=6).map(tuple)),
     st.builds(Deny, st.sampled_from(DenyCode), REASONS),
     st.builds(Bye, st.sampled_from(ByeCode), REASONS),
     st.builds(Observe, TOKENS, st.booleans()),
@@ -219,7 +219,8 @@ def test_everything_at_its_largest_fits() -> None:
         Welcome(name="hub", mtu=575),
         Welcome(name="hub", mtu=65536),
         Welcome(name="hub", mtu=1400, addresses=(ip_interface("10.0.0.1/24"),) * 9),
-        Routes((ip_network("10.0.0.0/8"),) * 25),
+        Welcome(name="hub", mtu=1400, behind=(ip_network("10.0.0.0/8"),) * 25),
+        Peers((PeerEntry(bytes(32), "a", behind=(ip_network("10.0.0.0/8"),) * 25),)),
         Peers((PeerEntry(bytes(31), "a"),)),
         Peers((PeerEntry(bytes(32), "a"),) * 17),
         Peers((PeerEntry(bytes(32), "x" * 63),) * 12),

@@ -32,7 +32,6 @@ from ltunnel.wire.frames import (
     Pong,
     Probe,
     Report,
-    Routes,
     Welcome,
     parse_frame,
 )
@@ -205,9 +204,11 @@ FRAMES: dict[str, Any] = {
         hub_addresses=(ip_interface("10.0.0.1/24"),),
         isolated=True,
         places=(HubPlace(Carrier.UDP, ("2001:db8::1", 9000)),),
+        behind=(ip_network("192.168.0.0/16"),),
     ),
-    "peers": Peers((PeerEntry(b"\x88" * 32, "node2", (ip_interface("10.0.0.3/24"),), 1400),)),
-    "routes": Routes((ip_network("192.168.0.0/16"),)),
+    "peers": Peers(
+        (PeerEntry(b"\x88" * 32, "node2", (ip_interface("10.0.0.3/24"),), 1400, (ip_network("192.168.7.0/24"),)),)
+    ),
     "deny": Deny(DenyCode.ADDRESS_TAKEN, "10.0.0.2 is node2's"),
     "bye": Bye(ByeCode.STOPPED),
     "advert": Advert(

@@ -73,6 +73,9 @@ FLAGS = (
     Flag(name="mesh-routing", field="enable_mesh_routing", switch=True),
     Flag(name="max-hops", field="max_hops", metavar="N"),
     Flag(name="route-update", field="route_update_interval", metavar="SECONDS"),
+    Flag(name="routes", field="routes", metavar="NETWORK[,NETWORK]"),
+    Flag(name="accept-routes", field="accept_routes", metavar="all|NETWORK[,NETWORK]"),
+    Flag(name="masquerade", field="masquerade", switch=True),
 )
 
 _BY_SPELLING = {spelling: flag for flag in FLAGS for spelling in (flag.name, flag.letter) if spelling}

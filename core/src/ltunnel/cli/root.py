@@ -74,7 +74,7 @@ def _meaning(flag: Flag) -> str:
     if isinstance(default, bool):
         shown = str(default).lower()
     elif type(default) is tuple:
-        shown = ",".join(default)
+        shown = ",".join(map(str, default)) or "none"
     else:
         shown = str(getattr(default, "value", default))
     return f"{meaning} (default: {shown})"

@@ -8,6 +8,7 @@ from rich.filesize import decimal
 from rich.text import Text
 
 from ltunnel.cli.fec_view import fec_view
+from ltunnel.cli.networks_view import networks_view
 from ltunnel.cli.output import Fitting
 from ltunnel.registry.text import printable
 
@@ -18,7 +19,7 @@ _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 
 
 def view(answer: Mapping[str, Any]) -> RenderableType:
-    """Return a few lines about the node and a table of its peers."""
+    """Return a few lines about the node and tables of its peers and of the networks behind them."""
     lines = [_title(answer), _stack(answer), _device(answer.get("tun") or {}), _traffic(answer)]
     lines += (
         _transport(entry) for entry in answer.get("transports") or () if entry.get("tallies") or entry.get("drops")
@@ -31,6 +32,9 @@ def view(answer: Mapping[str, Any]) -> RenderableType:
     lines += (_paths(peer) for peer in peers if len(peer.get("paths") or ()) > 1)
     lines += _mesh(answer.get("mesh") or {}, peers)
     parts = [*lines, _peers(peers)]
+    networks = networks_view(answer)
+    if networks is not None:
+        parts.append(networks)
     if answer.get("fec") and peers:
         parts.append(fec_view(answer["fec"], peers))
     return Group(*parts)

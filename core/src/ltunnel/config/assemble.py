@@ -99,6 +99,8 @@ def control_settings(
         new_aead=aead_maker(stack.cipher),
         stack=fingerprint(stack),
         addresses=config.tunnel_addr,
+        routes=config.routes,
+        accept_routes=config.accept_routes,
         mtu=mtu,
         hub=remote,
         hub_label="" if config.remote_addr is None else str(config.remote_addr),

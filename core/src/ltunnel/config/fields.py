@@ -5,11 +5,15 @@ Readers raise ValueError; pydantic turns it into an error that names the field.
 
 import re
 from collections.abc import Iterable
-from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
+from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network, ip_address, ip_interface, ip_network
+from itertools import combinations
 from typing import NamedTuple
 
+from ltunnel.control.subnets import NOBODYS
 from ltunnel.plugin import write_address
 from ltunnel.registry.stack import LABEL
+from ltunnel.session.peer import Network
+from ltunnel.wire.fields import NETWORK_LIMIT
 from ltunnel.wire.text import NAME_LIMIT, valid_name
 
 TunnelAddress = IPv4Interface | IPv6Interface
@@ -136,6 +140,68 @@ def _unusable(address: TunnelAddress) -> str | None:
     return None
 
 
+NONE = "none"
+"""What is written to go without a plugin of a kind, or without any network."""
+ALL = "all"
+"""What is written to accept any network that is offered."""
+_EVERYTHING: tuple[Network, ...] = (ip_network("0.0.0.0/0"), ip_network("::/0"))
+
+
+def read_routes(value: object) -> tuple[Network, ...]:
+    """Read the networks behind this machine: text separated by commas, a list, or ``none``; no two overlap."""
+    networks = () if value == NONE else _networks(value)
+    for network in networks:
+        reason = _unroutable(network)
+        if reason:
+            raise ValueError(f"should be networks with machines in them, and {network} {reason}")
+    for one, other in combinations(networks, 2):
+        if one.version == other.version and one.overlaps(other):
+            raise ValueError(f"should not overlap, and {one} and {other} do")
+    if len(networks) > NETWORK_LIMIT:
+        raise ValueError(f"should hold at most {NETWORK_LIMIT} networks")
+    return networks
+
+
+def read_accepted(value: object) -> tuple[Network, ...]:
+    """Read within which networks offers are accepted: as `read_routes` does, ``none``, or ``all``."""
+    if value == ALL:
+        return _EVERYTHING
+    if not isinstance(value, str | list | tuple):
+        raise ValueError("should be all, none, or networks such as 192.168.7.0/24")
+    return () if value == NONE else _networks(value)
+
+
+def _networks(value: object) -> tuple[Network, ...]:
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",")]
+    if not isinstance(value, list | tuple):
+        raise ValueError("should be networks, such as 192.168.7.0/24")
+    return tuple(map(_network, value))
+
+
+def _network(value: object) -> Network:
+    if isinstance(value, IPv4Network | IPv6Network):
+        return value
+    try:
+        interface = ip_interface(value if isinstance(value, str) and "%" not in value else "")
+    except ValueError:
+        raise ValueError("should be networks, such as 192.168.7.0/24") from None
+    if "/" not in str(value):
+        raise ValueError(f"should have a prefix length: {value}/{64 if interface.version == 6 else 24}")
+    if interface.ip != interface.network.network_address:
+        raise ValueError(f"should have no bits behind the prefix: {interface.network}")
+    return interface.network
+
+
+def _unroutable(network: Network) -> str | None:
+    if network.prefixlen == 0:
+        return "is everything"
+    for reserved in map(ip_network, NOBODYS):
+        if network.version == reserved.version and network.overlaps(reserved):
+            return f"overlaps {reserved}, which is behind no machine"
+    return None
+
+
 def read_name(value: object) -> str:
     """Read a name for people, by the rules that peers hold each other to."""
     if not isinstance(value, str):
@@ -198,10 +264,6 @@ def refuse_bool(value: object) -> object:
     if isinstance(value, bool):
         raise ValueError("Input should be a number")
     return value
-
-
-NONE = "none"
-"""What is written to go without a plugin of a kind."""
 
 
 def read_optional_plugin(value: object) -> str:

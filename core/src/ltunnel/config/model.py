@@ -15,6 +15,7 @@ from ltunnel.config.fields import (
     NONE,
     HostPort,
     TunnelAddress,
+    read_accepted,
     read_device_name,
     read_listen,
     read_name,
@@ -22,11 +23,13 @@ from ltunnel.config.fields import (
     read_plugin_name,
     read_plugin_names,
     read_remote,
+    read_routes,
     read_transports,
     read_tunnel_addresses,
     refuse_bool,
 )
 from ltunnel.constants import DEFAULT_MTU, MIN_MTU_IPV4, MIN_MTU_IPV6
+from ltunnel.session.peer import Network
 from ltunnel.wire.text import NAME_LIMIT, valid_name
 
 MAX_MTU = 65_000
@@ -144,6 +147,17 @@ class Config(BaseModel):
     max_hops: _Int = Field(3, ge=1, le=16, description="hops of a path through other clients, at most")
     route_update_interval: _Interval = Field(30.0, description="seconds between route updates")
 
+    routes: Annotated[tuple[Network, ...], PlainValidator(read_routes)] = Field(
+        (), description="networks behind this machine that it offers to the others"
+    )
+    accept_routes: Annotated[tuple[Network, ...], PlainValidator(read_accepted)] = Field(
+        (), description="networks within which those that others offer are accepted, or all"
+    )
+    masquerade: bool = Field(
+        True,
+        description="what is for these networks leaves with this machine's own address, so none needs a route back",
+    )
+
     # Not written by operators as such; `ltunnel.config.load` fills them in.
     plugin_options: dict[str, dict[str, Any]] = Field(default_factory=dict, description="sections by plugin name")
     source: str = Field("", description="the file that it was read from, for messages")
@@ -184,12 +198,24 @@ def _broken_rules(config: Config) -> Iterator[tuple[str, str]]:
         yield "tunnel_addr", "is needed: the own address in the tunnel (-t 10.0.0.2/24)"
     if any(address.version == 6 for address in config.tunnel_addr) and config.mtu < MIN_MTU_IPV6:
         yield "mtu", f"should be at least {MIN_MTU_IPV6} with an IPv6 tunnel_addr (got {config.mtu})"
+    yield from _misplaced_routes(config)
     if config.keepalive >= config.timeout:
         yield "keepalive", f"should be less than timeout, {config.timeout:g} s (got {config.keepalive:g})"
     if not config.transport:
         yield "transport", "should name at least one plugin"
     if config.fec_data + config.fec_parity > 255:
         yield "fec_parity", f"should be at most {255 - config.fec_data} with fec_data {config.fec_data}"
+
+
+def _misplaced_routes(config: Config) -> Iterator[tuple[str, str]]:
+    """Give a rule for each network that cannot be offered with the own tunnel addresses."""
+    own = {address.version: address.network for address in config.tunnel_addr}
+    for network in config.routes if own else ():
+        tunnel = own.get(network.version)
+        if tunnel is None:
+            yield "routes", f"{network} needs an IPv{network.version} address in tunnel_addr"
+        elif network.overlaps(tunnel):
+            yield "routes", f"{network} overlaps the tunnel's own network, {tunnel}"
 
 
 _FEC_FIELDS = ("fec_mode", "fec_data", "fec_parity", "fec_deadline", "fec_target", "fec_overhead")
@@ -223,6 +249,8 @@ def _without_effect(config: Config) -> Iterator[str]:
         written = [field for field in _FEC_FIELDS if field in config.model_fields_set]
         if written:
             yield f"{', '.join(written)}: not in effect with fec none"
+    if "masquerade" in config.model_fields_set and not config.routes:
+        yield "masquerade: not in effect without routes"
     if not config.is_hub and "local_addr" in config.model_fields_set:
         yield "local_addr: not in effect in client mode"
     if config.is_hub and config.remote_addr is not None:

@@ -15,7 +15,7 @@ from ltunnel.control.candidates import Dial
 from ltunnel.control.context import Context
 from ltunnel.control.session import Session
 from ltunnel.control.timers import Timer
-from ltunnel.control.way_table import Ask, AskSent, WayTable
+from ltunnel.control.way_table import Ask, AskSent, Place, WayTable
 from ltunnel.plugin import Flow, PathClass
 from ltunnel.session import Path
 from ltunnel.wire.frames import TOKEN_SIZE, Probe
@@ -31,9 +31,6 @@ SEEK = (0.0, 5.0, 15.0, 30.0, 45.0)
 """Seconds from one search for a direct path to the next while there is none; the last one repeats."""
 SEEK_BETTER = 60.0
 """The same while there is one, but not on the LAN."""
-
-Place = tuple[int, Flow]
-"""(transport, flow)."""
 
 
 def seek_due(table: WayTable, now: float) -> bool:

@@ -40,6 +40,8 @@ class Deadlines:
         elif timer is Timer.AGENT:
             if self._roles.discovery is not None:
                 self._roles.discovery.due(now)
+        elif timer is Timer.NETWORKS:
+            self._p.subnets.look(now)
         elif timer is Timer.HALF_OPEN:
             self._p.acceptance.sweep(now)
         else:

@@ -305,6 +305,8 @@ class Discovery:
             return
 
         def send(transport: int) -> None:
+            if self._ways.subnets.holds(probe.to):
+                return
             if probe.hops:
                 token = self._ctx.random(TOKEN_SIZE)
                 self._ctx.calls.append(Hint(transport, probe.to, pack_echo(token), probe.hops))
@@ -350,6 +352,8 @@ class Discovery:
 
     def _dial(self, query: Query, address: Address, now: float, transport: int) -> None:
         """Have a flow opened for a question, or use the one that there is."""
+        if self._ways.subnets.holds(address):
+            return
         question = Question(query, transport, address, now)
         path = None if self._hub.peer is None else self._hub.peer.path
         there = path is not None and path.transport == transport and address == self._places.main

@@ -30,8 +30,8 @@ _HANDSHAKE = frozenset(
 )  # fmt: skip
 _FRAMES = frozenset(
     {
-        FrameType.PING, FrameType.PONG, FrameType.PROBE, FrameType.WELCOME, FrameType.PEERS, FrameType.ROUTES,
-        FrameType.DENY, FrameType.BYE, FrameType.PUNCH, FrameType.OBSERVE, FrameType.OBSERVED, FrameType.ADVERT,
+        FrameType.PING, FrameType.PONG, FrameType.PROBE, FrameType.WELCOME, FrameType.PEERS, FrameType.DENY,
+        FrameType.BYE, FrameType.PUNCH, FrameType.OBSERVE, FrameType.OBSERVED, FrameType.ADVERT,
     }
 )  # fmt: skip
 
@@ -233,7 +233,9 @@ class Dispatch:
     def _answer_ping(
         self, session: Session, epoch: Epoch, ping: Ping | Probe, transport: int, flow: Flow, now: float
     ) -> None:
-        """Answer to where the PING came from: a PONG is as long as its PING, so that is safe anywhere."""
+        """Answer to where the PING came from: a PONG is as long as its PING, so that is safe anywhere outside."""
+        if self._p.subnets.leads_into(transport, flow):
+            return
         path = epoch.peer.path
         elsewhere = path is None or (path.transport, path.flow) != (transport, flow)
         if path is None or elsewhere:

@@ -40,6 +40,7 @@ from ltunnel.control.settings import ControlSettings, Random, Role
 from ltunnel.control.side import Parts
 from ltunnel.control.sounding import Sounding
 from ltunnel.control.states import State, Step
+from ltunnel.control.subnets import Refused, Subnets
 from ltunnel.control.timers import Timer
 from ltunnel.control.way_table import Ask
 from ltunnel.control.ways import Ways
@@ -93,7 +94,7 @@ class Control:
         liveness = Liveness(ctx)
         self._p = Parts(
             ctx, epochs, liveness, Paths(ctx, liveness), Initiation(ctx, epochs), Acceptance(ctx, epochs, now),
-            Sounding(ctx),
+            Sounding(ctx), Subnets(ctx, now),
         )  # fmt: skip
         self._stopped = False
         self._hub_side = HubSide(self._p, bindings) if settings.role is Role.HUB else None
@@ -105,8 +106,8 @@ class Control:
         if settings.role is Role.NODE:
             hub, held = Session(), Pins(pins or {})
             if relay is not None:
-                self._ways = Ways(ctx, hub, routing)
-                roster = Roster(ctx, held, hub)
+                self._ways = Ways(ctx, hub, self._p.subnets, routing)
+                roster = Roster(ctx, held, hub, self._p.subnets)
                 self._neighbours = Neighbours(self._p, roster, self._ways)
                 if mesh is not None:
                     ctx.hops.ttl = settings.max_hops
@@ -114,6 +115,7 @@ class Control:
                 if discovery is not None and discovery.carriers:
                     self._ways.seeker = self._discovery = Discovery(ctx, self._ways, hub, discovery)
             self._node_side = NodeSide(self._p, held, hub, self._neighbours)
+        self._p.subnets.follower = self._hub_side or self._ways
         roles = Roles(self._hub_side, self._node_side, self._neighbours, self._punching, self._discovery)
         self._failures = Failures(ctx)
         self._dispatch = Dispatch(self._p, roles, self._failures)
@@ -156,6 +158,16 @@ class Control:
     def pins(self) -> dict[str, bytes]:
         """On a node: hub keys by `pin_name`. An event ``pins`` says that they have changed."""
         return {} if self._node_side is None else self._node_side.pins.items
+
+    @property
+    def networks(self) -> tuple[Network, ...]:
+        """The networks behind other machines that are accepted, sorted: what to send into the tunnel."""
+        return self._p.subnets.taken
+
+    @property
+    def refused_networks(self) -> list[Refused]:
+        """Those that are not accepted, and why."""
+        return self._p.subnets.refused
 
     def peer_state(self, peer: Peer) -> str:
         """Return ``established``, ``connecting``, ``idle``, ``refused`` or ``expired``, for status."""
@@ -215,14 +227,17 @@ class Control:
         A session that there is goes along. Flows are asked for (`calls`) when they are needed.
         """
         if self._node_side is not None and not self._stopped:
+            self._p.subnets.set_hub_paths([address for _, address in paths], now)
             self._node_side.set_hub_paths(paths, now)
             if self._discovery is not None and paths:
                 self._discovery.set_hub_address(paths[0][1], now)
 
     def set_hub_names(self, addresses: Sequence[Address], now: float) -> None:
         """On a node: all addresses that the hub's name has, where it can be asked over the other IP version."""
-        if self._discovery is not None and not self._stopped:
-            self._discovery.set_hub_names(addresses, now)
+        if self._node_side is not None and not self._stopped:
+            self._p.subnets.set_hub_names(addresses, now)
+            if self._discovery is not None:
+                self._discovery.set_hub_names(addresses, now)
 
     def set_places(self, places: Sequence[HubPlace]) -> None:
         """On a hub: where it can be asked from outside, for nodes that join or make new keys; 4 at most are told."""
@@ -262,6 +277,11 @@ class Control:
         if self._discovery is not None and not self._stopped:
             self._discovery.set_interfaces(local, now)
 
+    def set_links(self, networks: Sequence[Network], now: float) -> None:
+        """Take the prefixes of this machine's own links, without the TUN device's: nobody else's networks are there."""
+        if not self._stopped:
+            self._p.subnets.set_links(networks, now)
+
     def mapped(self, carrier: Carrier, address: Address | None, lifetime: float, now: float) -> None:
         """On a node: a router maps a port to the shared one for so many seconds; None when it does so no longer."""
         if self._discovery is not None and not self._stopped:
@@ -298,7 +318,7 @@ class Control:
         if self._node_side.session.state is State.DENIED:
             self._ctx.timers.set(Timer.RETRY, self._node_side.session, now)
         if self._neighbours is not None:
-            self._neighbours.pin_forgotten()
+            self._neighbours.pin_forgotten(now)
         return True
 
     # ---------------------------------------------------------------- the network

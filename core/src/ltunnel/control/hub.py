@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from ipaddress import ip_interface
 
 from ltunnel.control.acceptance import GREETING_GAP, Proved
@@ -17,7 +17,6 @@ from ltunnel.control.states import Step
 from ltunnel.control.timers import Timer
 from ltunnel.plugin import Flow
 from ltunnel.session import Drop, Epoch, Path, Peer
-from ltunnel.session.peer import Network
 from ltunnel.wire.frames import Bye, ByeCode, DenyCode, Frame, Pong, Welcome
 from ltunnel.wire.payloads import ConfirmPayload
 from ltunnel.wire.places import HubPlace
@@ -64,7 +63,7 @@ class HubSide:
         assert peer is not None  # noqa: S101 (a hub's sessions have one from the start)
         ctx.peers[peer.key] = peer
         was_there, before = session.in_use, (peer.name, peer.hosts, peer.limit)
-        self._describe(peer, binding, proved.claim, joins=not was_there)
+        self._describe(peer, binding, proved.claim)
         epoch = self._p.acceptance.accept(proved, session, peer, now)
         self._p.epochs.accepted(session, epoch, proved.arrived, now)
         self._p.initiation.stop(session)
@@ -74,10 +73,12 @@ class HubSide:
         if not was_there:
             peer.path = None
         self._p.paths.move(session, peer, proved.path, now)
+        self._p.subnets.offer(peer, proved.claim.routes)
+        self._p.subnets.settle(now, peer.path)
         self._p.sounding.begin(session, peer.limit)
         self.greet(session, epoch, now)
         if not was_there or before != (peer.name, peer.hosts, peer.limit):
-            self._introductions.joined(session, now)
+            self._introductions.changed(session, now)
         if not was_there:
             session.connected = now
             where = ctx.describe(proved.path.transport, proved.path.flow)
@@ -103,6 +104,7 @@ class HubSide:
         welcome = Welcome(
             name=settings.name, mtu=settings.mtu, addresses=tuple(granted), networks=networks,
             hub_addresses=settings.addresses, isolated=settings.client_isolation, places=self.places,
+            behind=settings.routes,
         )  # fmt: skip
         self._p.ctx.send_frame(epoch, peer.path, welcome, now)
         self._introductions.welcomed(session, now)
@@ -129,33 +131,12 @@ class HubSide:
             ctx.emit("bindings", f"{binding.name} is bound to {_join(binding.addresses)}", Level.DEBUG, key=key.hex())
         return binding
 
-    def _describe(self, peer: Peer, binding: Binding, claim: ConfirmPayload, *, joins: bool) -> None:
-        """Write into the peer what the directory and its claim say, and route to it. `joins`: tell what is odd."""
+    def _describe(self, peer: Peer, binding: Binding, claim: ConfirmPayload) -> None:
+        """Write into the peer what the directory and its claim say, and route to it."""
         peer.name = binding.name
         peer.limit = claim.mtu
         peer.hosts = frozenset(address.packed for address in binding.addresses)
-        peer.networks = tuple(network for network in claim.routes if self._accept_route(peer, network, tell=joins))
         self._p.ctx.fib.set(peer)
-
-    def _accept_route(self, peer: Peer, network: Network, *, tell: bool) -> bool:
-        ctx = self._p.ctx
-        why = None
-        if not ctx.settings.accept_routes:
-            why = "the hub accepts none"
-        elif any(_overlap(network, own.network) for own in ctx.settings.addresses):
-            why = "it overlaps the tunnel's own network"
-        else:
-            for other in ctx.peers.values():
-                if other is not peer and any(_overlap(network, taken) for taken in other.networks):
-                    why = f"it overlaps a network of {other.name}"
-        if why is not None and tell:
-            ctx.emit(
-                "route-refused", f"{peer.name} offers a route to {network}, which is ignored: {why}", Level.WARNING,
-                name=peer.name, key=peer.key.hex(), network=str(network), reason=why,
-            )  # fmt: skip
-        elif why is None and network not in peer.networks:
-            ctx.emit("route-accepted", f"{network} is behind {peer.name}", name=peer.name, network=str(network))
-        return why is None
 
     def _tell_denied(self, proved: Proved, denial: Denial, now: float) -> None:
         last = self._denied.get(proved.key)
@@ -204,6 +185,13 @@ class HubSide:
             self._p.initiation.stop(session)
             session.move(Step.CONFIRMED)
 
+    def networks_changed(self, peers: Collection[Peer], now: float) -> None:
+        """Tell the nodes what is behind some of them now; those that are joining are introduced anyway."""
+        for peer in peers:
+            session = self._p.ctx.sessions.get(peer.key)
+            if session is not None and session.in_use and session.connected is not None:
+                self._introductions.changed(session, now)
+
     # ---------------------------------------------------------------- paths
 
     def probed(self, session: Session, epoch: Epoch, path: Path, now: float) -> None:
@@ -216,6 +204,7 @@ class HubSide:
         """Go to nodes by whatever they came by last."""
         if newest:
             self._p.paths.follow(session, epoch, transport, flow, size, now)
+            self._p.subnets.settle(now, epoch.peer.path)
 
     def pong(self, session: Session, peer: Peer, pong: Pong, transport: int, flow: Flow, now: float) -> None:
         """Take a PONG."""
@@ -274,10 +263,11 @@ class HubSide:
         self._p.sounding.end(session)
         self._p.epochs.clear(session)
         self._p.ctx.fib.remove(peer)
-        peer.networks = ()
         del self._p.ctx.sessions[peer.key]
         self._p.ctx.timers.cancel_all(session)
         self._introductions.left(session, now)
+        self._p.subnets.offer(peer, ())
+        self._p.subnets.settle(now)
         since = 0.0 if session.connected is None else now - session.connected
         self._p.ctx.emit(event, text, name=peer.name, key=peer.key.hex(), connected=round(since, 3))
 
@@ -287,10 +277,6 @@ class HubSide:
         gone = [peer for peer in ctx.peers.values() if peer.key not in ctx.sessions]
         for peer in sorted(gone, key=lambda peer: peer.last_rx)[: max(0, len(gone) - GONE_LIMIT)]:
             del ctx.peers[peer.key]
-
-
-def _overlap(one: Network, other: Network) -> bool:
-    return one.version == other.version and one.overlaps(other)
 
 
 def _join(addresses: Iterable[object]) -> str:

@@ -37,8 +37,8 @@ class Introductions:
             self._send(session, keys, now)
             self._plan(session, keys, now, REPEATS if session.connected is None else 1)
 
-    def joined(self, session: Session, now: float) -> None:
-        """Tell all others of a node that is new, or has changed its name or addresses."""
+    def changed(self, session: Session, now: float) -> None:
+        """Tell all others of a node that is new, or whose name, addresses or networks have changed."""
         if session.peer is not None and not self._ctx.settings.client_isolation:
             self._spread(self._others(session), session.peer.key, now)
 
@@ -99,7 +99,7 @@ class Introductions:
         there = session is not None and session.in_use
         if not there:
             return PeerEntry(key, peer.name)
-        return PeerEntry(key, peer.name, tuple(map(self._interface, sorted(peer.hosts))), peer.limit)
+        return PeerEntry(key, peer.name, tuple(map(self._interface, sorted(peer.hosts))), peer.limit, peer.networks)
 
     def _interface(self, host: bytes) -> IPv4Interface | IPv6Interface:
         address = ip_address(host)

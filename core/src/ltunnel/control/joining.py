@@ -176,6 +176,8 @@ class NodeSide:
         self._p.sounding.begin(session, welcome.mtu)
         peer.hosts = frozenset(interface.ip.packed for interface in welcome.hub_addresses)
         ctx.fib.set(peer)
+        self._p.subnets.offer(peer, welcome.behind)
+        self._p.subnets.settle(now)
         if self._neighbours is not None:
             anew = not was_there or (was_dead and fresh)
             self._neighbours.hub_met(now, anew=anew, isolated=welcome.isolated)
@@ -236,6 +238,7 @@ class NodeSide:
         path = epoch.peer.path
         if newest and (path is None or path.transport == transport):
             self._p.paths.follow(session, epoch, transport, flow, size, now)
+            self._p.subnets.settle(now, epoch.peer.path)
 
     def probed(self, session: Session, epoch: Epoch, path: Path, now: float) -> None:
         """Do nothing: the answer was all."""
@@ -254,7 +257,7 @@ class NodeSide:
         if timer is Timer.COMEBACK:
             self.choice.comeback_due(now)
         elif timer is Timer.UNNAMED and self._neighbours is not None:
-            self._neighbours.unnamed_due()
+            self._neighbours.unnamed_due(now)
         elif timer in (Timer.RETRY, Timer.RECONNECT):
             self._connect(now)
 
@@ -314,6 +317,8 @@ class NodeSide:
         self._p.epochs.clear(session)
         self._p.ctx.timers.cancel_all(session)
         self.choice.end()
+        if session.peer is not None:
+            self._withdraw(session.peer, now)
         if self._neighbours is not None:
             self._neighbours.hub_lost(now)
         session.connected = session.reported = None
@@ -329,6 +334,7 @@ class NodeSide:
         ctx = self._p.ctx
         if session.peer is not None:
             self._p.epochs.clear(session)
+            self._withdraw(session.peer, now)
             ctx.fib.remove(session.peer)
             ctx.sessions.pop(session.peer.key, None)
             ctx.peers.pop(session.peer.key, None)
@@ -337,6 +343,11 @@ class NodeSide:
         session.peer = peer
         ctx.sessions[peer.key] = session
         ctx.peers[peer.key] = peer
+
+    def _withdraw(self, peer: Peer, now: float) -> None:
+        """Leave the networks behind the hub: there is no session with it."""
+        self._p.subnets.offer(peer, ())
+        self._p.subnets.settle(now)
 
     def _diagnose(self, session: Session, now: float) -> None:
         again = session.reported is None or now - session.reported >= REPEAT

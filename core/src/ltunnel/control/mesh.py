@@ -176,7 +176,7 @@ class Mesh:
             if dest in names and route.via in hops.links
         }
         self._ways.follow(now)
-        self._roster.prune()
+        self._roster.prune(now)
         self._tell(now)
 
     def _relink(self, now: float) -> None:

@@ -68,18 +68,18 @@ class Neighbours:
         """Take note that there is no relay for now; sessions go on over other ways."""
         self._ways.relay_changed(now)
 
-    def unnamed_due(self) -> None:
+    def unnamed_due(self, now: float) -> None:
         """UNNAMED: the hub has had time to introduce everybody again."""
-        self._roster.unnamed_due()
+        self._roster.unnamed_due(now)
 
     def forget_all(self, now: float) -> None:
         """Another hub has taken the place of the one that introduced everybody."""
         for neighbour in self._roster:
             self._drop(neighbour, "there is another hub", now)
 
-    def pin_forgotten(self) -> None:
+    def pin_forgotten(self, now: float) -> None:
         """Look again at whoever was refused for another key."""
-        self._roster.pin_forgotten()
+        self._roster.pin_forgotten(now)
 
     def state(self, peer: Peer) -> str:
         """Name the state of a node with which there is no session: ``idle``, or ``refused`` for another key."""
@@ -286,7 +286,7 @@ class Neighbours:
         neighbour.present = False
         session = self._p.ctx.sessions.get(neighbour.peer.key)
         if session is None:
-            self._roster.forget(neighbour)
+            self._roster.forget(neighbour, now)
             return
         self._p.ctx.send_bye(session, ByeCode.REMOVED, now)
         self._finish(session, why, now)
@@ -308,7 +308,7 @@ class Neighbours:
         self._p.ctx.sessions.pop(peer.key, None)
         neighbour = self._roster.get(peer.key)
         if neighbour is not None:
-            self._roster.over(neighbour)
+            self._roster.over(neighbour, now)
 
     def _session(self, neighbour: Neighbour) -> Session:
         """Return the session with a node, made if there is none."""

@@ -14,8 +14,10 @@ from ltunnel.control.events import Level
 from ltunnel.control.limits import Bucket
 from ltunnel.control.pins import Pins, pin_name
 from ltunnel.control.session import Session
+from ltunnel.control.subnets import Subnets
 from ltunnel.control.timers import Timer
 from ltunnel.session import Peer
+from ltunnel.session.peer import Network
 from ltunnel.wire.frames import PeerEntry, Peers
 from ltunnel.wire.relay import node_name
 
@@ -29,7 +31,7 @@ INIT_BURST = 8.0
 class Neighbour:
     """One introduced node."""
 
-    __slots__ = ("busy", "inits", "named", "peer", "present", "refused", "traffic", "wanted")
+    __slots__ = ("behind", "busy", "inits", "named", "peer", "present", "refused", "traffic", "wanted")
 
     def __init__(self, peer: Peer, now: float) -> None:
         self.peer = peer
@@ -39,6 +41,8 @@ class Neighbour:
         """Whether the hub has named it since it was met anew."""
         self.refused = False
         """Whether another key is pinned under its name."""
+        self.behind: tuple[Network, ...] = ()
+        """The networks that it offers, as the hub says."""
         self.wanted = float("-inf")
         """When a packet last waited for a session."""
         self.traffic = 0
@@ -51,10 +55,11 @@ class Neighbour:
 class Roster:
     """Introduced nodes by key. `hub` is the session with the hub."""
 
-    __slots__ = ("_by_key", "_by_name", "_ctx", "_hub", "_pins", "reached")
+    __slots__ = ("_by_key", "_by_name", "_ctx", "_hub", "_pins", "_subnets", "reached")
 
-    def __init__(self, ctx: Context, pins: Pins, hub: Session) -> None:
+    def __init__(self, ctx: Context, pins: Pins, hub: Session, subnets: Subnets) -> None:
         self._ctx = ctx
+        self._subnets = subnets
         self._pins = pins
         self._hub = hub
         self._by_key: dict[bytes, Neighbour] = {}
@@ -90,6 +95,7 @@ class Roster:
                 bare += self._join(entry, now)
             elif (gone := self._by_key.get(entry.key)) is not None:
                 self._gone(gone)
+        self._subnets.settle(now)
         return bare
 
     def hub_met(self, now: float) -> None:
@@ -98,26 +104,34 @@ class Roster:
             neighbour.named = False
         self._ctx.timers.set(Timer.UNNAMED, self._hub, now + Timer.UNNAMED.schedule.first)
 
-    def unnamed_due(self) -> None:
+    def unnamed_due(self, now: float) -> None:
         """UNNAMED: whoever the hub has not named again is gone."""
         for neighbour in self:
             if not neighbour.named:
                 self._gone(neighbour)
+        self._subnets.settle(now)
 
-    def over(self, neighbour: Neighbour) -> None:
+    def over(self, neighbour: Neighbour, now: float) -> None:
         """Take note that the session with a neighbour has ended."""
-        if not neighbour.present and not self.reached(neighbour.peer.key):
-            self.forget(neighbour)
+        if not neighbour.present:
+            self._gone(neighbour)
+            self._subnets.settle(now)
 
-    def prune(self) -> None:
+    def prune(self, now: float) -> None:
         """Forget who is gone for the hub, has no session with this node, and is reached no more."""
         for neighbour in self:
             if not neighbour.present:
                 self._gone(neighbour)
+        self._subnets.settle(now)
 
-    def forget(self, neighbour: Neighbour) -> None:
+    def forget(self, neighbour: Neighbour, now: float) -> None:
         """Take a node out; its session must be over."""
+        self._remove(neighbour)
+        self._subnets.settle(now)
+
+    def _remove(self, neighbour: Neighbour) -> None:
         peer = neighbour.peer
+        self._subnets.offer(peer, ())
         self._ctx.fib.remove(peer)
         self._by_key.pop(peer.key, None)
         self._by_name.pop(node_name(peer.key), None)
@@ -131,10 +145,12 @@ class Roster:
             neighbour = Neighbour(Peer(entry.key), now)
             self._by_key[entry.key] = self._by_name[node_name(entry.key)] = neighbour
         neighbour.present = neighbour.named = True
+        neighbour.behind = entry.behind
         peer = neighbour.peer
         peer.limit = self._ctx.settings.mtu if entry.mtu is None else min(entry.mtu, self._ctx.settings.mtu)
         hosts = self._hosts(entry)
         if self._ctx.peers.get(peer.key) is peer and (peer.name, peer.hosts) == (entry.name, hosts):
+            self._offer(neighbour)
             return []
         peer.name = entry.name
         self._ctx.peers[peer.key] = peer
@@ -147,11 +163,17 @@ class Roster:
         return bare
 
     def _route(self, neighbour: Neighbour) -> None:
-        """Send a node what is for its addresses, unless it is refused."""
+        """Send a node what is for its addresses and networks, unless it is refused."""
         if neighbour.refused:
             self._ctx.fib.remove(neighbour.peer)
         else:
             self._ctx.fib.set(neighbour.peer)
+        self._offer(neighbour)
+
+    def _offer(self, neighbour: Neighbour) -> None:
+        """Have the networks behind a node vetted; one that is refused, or has no address left, offers none."""
+        possible = neighbour.peer.hosts and not neighbour.refused
+        self._subnets.offer(neighbour.peer, neighbour.behind if possible else ())
 
     def _hosts(self, entry: PeerEntry) -> frozenset[bytes]:
         """Return what a node may own: neither this node's addresses nor the hub's."""
@@ -176,7 +198,9 @@ class Roster:
         neighbour.present = False
         session = self._ctx.sessions.get(neighbour.peer.key)
         if (session is None or not session.in_use) and not self.reached(neighbour.peer.key):
-            self.forget(neighbour)
+            self._remove(neighbour)
+        else:
+            self._subnets.defer(neighbour.peer)
 
     # ---------------------------------------------------------------- pins
 
@@ -188,12 +212,13 @@ class Roster:
             text = f"the key of {peer.name} is {peer.key.hex()} from now on"
             self._ctx.emit("pins", text, Level.INFO, key=peer.key.hex(), name=peer.name)
 
-    def pin_forgotten(self) -> None:
+    def pin_forgotten(self, now: float) -> None:
         """Look again at whoever was refused, since a pin was forgotten."""
         for neighbour in self:
             if neighbour.refused and not self._pins.conflict(self._pin_name(neighbour.peer), neighbour.peer.key):
                 neighbour.refused = False
                 self._route(neighbour)
+        self._subnets.settle(now)
 
     def _tell_refused(self, peer: Peer) -> None:
         name = self._pin_name(peer)

@@ -40,9 +40,9 @@ class ControlSettings:
     addresses: tuple[IPv4Interface | IPv6Interface, ...]
     """Own tunnel addresses, with the network's prefix."""
     routes: tuple[IPv4Network | IPv6Network, ...] = ()
-    """On a node: networks behind it that it offers to the hub; at most 24."""
-    accept_routes: bool = False
-    """On a hub: whether to send nodes what is for the networks that they offer."""
+    """Networks behind this machine that it offers to the others; at most 24."""
+    accept_routes: tuple[IPv4Network | IPv6Network, ...] = ()
+    """Within which networks the offers of others are accepted; on a hub, passed on to the nodes, too."""
     mtu: int = DEFAULT_MTU
     """Largest inner packet that this node takes."""
     hub: Address | None = None

@@ -15,6 +15,7 @@ from ltunnel.control.liveness import Liveness
 from ltunnel.control.paths import Paths
 from ltunnel.control.session import Attempt, Session
 from ltunnel.control.sounding import Sounding
+from ltunnel.control.subnets import Subnets
 from ltunnel.control.timers import Timer
 from ltunnel.plugin import Flow
 from ltunnel.session import Epoch, Path, Peer
@@ -31,6 +32,7 @@ class Parts(NamedTuple):
     initiation: Initiation
     acceptance: Acceptance
     sounding: Sounding
+    subnets: Subnets
 
     def pong(self, session: Session, peer: Peer, pong: Pong, transport: int, flow: Flow, now: float) -> bool:
         """Take a PONG between a node and its hub; False if it answers nothing that these parts have asked."""

@@ -62,6 +62,7 @@ class Timer(Enum):
     GLANCE = ("look at the traffic with neighbours, and whether it is answered", Schedule(1.0))
     MESH = ("links of the mesh have changed, or it is time to tell of them", Schedule(1.0))
     AGENT = ("the discovery agent wants to do something", Schedule(1.0))
+    NETWORKS = ("a network is refused since somebody is reached in it: see whether that is so", Schedule(60.0))
     HALF_OPEN = ("a RESP was not answered by CONFIRM: forget the handshake", Schedule(6.0))
     REPORT = ("say once a minute who sends handshakes that do not verify", Schedule(60.0))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ from ltunnel.constants import DATA_OVERHEAD, RELAY_TRAILER
 from ltunnel.control.flows import Describe
 from ltunnel.control.path_mtu import PathMtu
 from ltunnel.control.session import Session
-from ltunnel.control.way import Way, via_name
+from ltunnel.control.way import CARRIES, Way, via_name
 from ltunnel.plugin import Address, Flow, PathClass
 from ltunnel.session import Path, Peer
 
@@ -25,6 +25,10 @@ BULK_TIME = 6.0
 def relayed_mtu(outer: int, peer: Peer) -> int:
     """Return what fits where somebody passes datagrams on: `outer` is what fits on the way to whom."""
     return min(outer, peer.limit) - DATA_OVERHEAD - RELAY_TRAILER
+
+
+Place = tuple[int, Flow]
+"""(transport, flow)."""
 
 
 class Ask(NamedTuple):
@@ -45,7 +49,7 @@ class AskSent(NamedTuple):
     when: float
 
     @property
-    def place(self) -> tuple[int, Flow]:
+    def place(self) -> Place:
         """Where it went: (transport, flow)."""
         return self.ask.transport, self.flow
 
@@ -123,6 +127,23 @@ class WayTable:
         if sent - self._bytes >= BULK:
             self._bulk = now
         self._bytes = sent
+
+    def withdraw(self, which: Callable[[Place], bool]) -> list[Place]:
+        """Forget probes that discovery asked for to some places; return those that were out."""
+        tokens = [token for token, sent in self.asks.items() if which(sent.place)]
+        for place in filter(which, tuple(self.opening)):
+            del self.opening[place]
+        return [self.asks.pop(token).place for token in tokens]
+
+    def unheard(self, since: float) -> list[Way]:
+        """Return the paths that carry data and have not answered since then."""
+        return [way for way in self.all if way.state in CARRIES and way.last_pong <= since]
+
+    def spare(self) -> Way | None:
+        """Return the direct path that is of least use, None if all of them are in use or work."""
+        direct = [way for way in self.ways.values() if way.via is None]
+        spare = [way for way in direct if way.state not in CARRIES and way is not self.current]
+        return min(spare, key=lambda way: (way.proved, way.last_pong, -way.number), default=None)
 
     def add(self, path: Path, path_class: PathClass, mtu: int) -> Way:
         """Add a path that has not proved itself."""

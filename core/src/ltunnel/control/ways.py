@@ -10,10 +10,10 @@ from there (`Path.budget`); what goes to addresses that discovery names is limit
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from ltunnel.control.asking import Asking, Place, Seeker, Watcher, seek_due
+from ltunnel.control.asking import Asking, Seeker, Watcher, seek_due
 from ltunnel.control.candidates import Dial, HangUp
 from ltunnel.control.choosing import Choosing
 from ltunnel.control.context import Context
@@ -23,9 +23,10 @@ from ltunnel.control.path_mtu import PathMtu
 from ltunnel.control.paths import AMPLIFICATION
 from ltunnel.control.probing import KEPT, Probing
 from ltunnel.control.session import Session
+from ltunnel.control.subnets import Subnets
 from ltunnel.control.timers import Timer
-from ltunnel.control.way import CARRIES, Way, WayState, WayStep
-from ltunnel.control.way_table import Ask, AskSent, WayTable, relayed_mtu
+from ltunnel.control.way import Way, WayState, WayStep
+from ltunnel.control.way_table import Ask, AskSent, Place, WayTable, relayed_mtu
 from ltunnel.plugin import Address, Flow, PathClass, RoutingPolicy
 from ltunnel.session import Path, Peer
 from ltunnel.session.peer import Network
@@ -43,11 +44,14 @@ UNANSWERED = 1.0
 class Ways:
     """`hub` is the session with the hub; its peer is None until one has answered."""
 
-    __slots__ = ("_asking", "_choosing", "_ctx", "_hub", "networks", "probing", "seeker", "tables", "watcher")
+    __slots__ = (
+        "_asking", "_choosing", "_ctx", "_hub", "networks", "probing", "seeker", "subnets", "tables", "watcher",
+    )  # fmt: skip
 
-    def __init__(self, ctx: Context, hub: Session, policy: RoutingPolicy | None = None) -> None:
+    def __init__(self, ctx: Context, hub: Session, subnets: Subnets, policy: RoutingPolicy | None = None) -> None:
         self._ctx = ctx
         self._hub = hub
+        self.subnets = subnets
         self.probing = Probing(ctx)
         self._asking = Asking(ctx)
         self._choosing = Choosing(ctx, policy)
@@ -97,9 +101,8 @@ class Ways:
         for way in list(table.ways.values()):
             self._forget(table, way, now)
         self._ctx.timers.cancel_all(table.relay)
-        places = [sent.place for sent in table.asks.values()]
         del self.tables[table.peer.key]
-        self._close(places)
+        self._close(table.withdraw(lambda _: True))
         if self.seeker is not None:
             self.seeker.ended(session, now)
         self._decide(now)
@@ -139,12 +142,12 @@ class Ways:
         With `like`, a flow to the hub, the flow is met rather than connected, see `Dial`.
         """
         table = self._of(session)
-        if table is not None and self._choosing.possible:
+        if table is not None and self._choosing.possible and not self.subnets.holds(address):
             self._asking.ask(table, Dial(transport, address, like=like), path_class, now)
 
     def dialled(self, ask: Ask, flow: Flow, now: float) -> None:
         """Send the probe over the flow that `probe` asked for."""
-        if self.tables.get(ask.table.peer.key) is ask.table:
+        if self.tables.get(ask.table.peer.key) is ask.table and not self.subnets.leads_into(ask.transport, flow):
             self._asking.dialled(ask, flow, now)
         else:
             self._close([(ask.transport, flow)])
@@ -158,12 +161,11 @@ class Ways:
 
     def port_closed(self, transport: int, now: float) -> None:
         """Forget the paths over a port that is gone, and its transport with it."""
-        for table in self.tables.values():
-            for way in [way for way in table.ways.values() if way.path.transport == transport]:
-                self._forget(table, way, now, close=False)
-            for token in [token for token, sent in table.asks.items() if sent.ask.transport == transport]:
-                del table.asks[token]
-        self._decide(now)
+        self._leave(lambda place: place[0] == transport, now, close=False)
+
+    def networks_changed(self, peers: Collection[Peer], now: float) -> None:  # noqa: ARG002 (whose they are)
+        """Forget the paths that lead into a network which is accepted now."""
+        self._leave(lambda place: self.subnets.leads_into(*place), now)
 
     def uses(self, transport: int) -> bool:
         """Whether a path goes over a transport, so that its port is still needed."""
@@ -268,10 +270,8 @@ class Ways:
             quiet = now - table.current.last_pong
             if unanswered or (table.busy(now) and not was_busy and quiet >= UNANSWERED):
                 self.probing.check(table, table.current, now)
-            if unanswered:
-                for way in table.all:
-                    if way.state in CARRIES and now - way.last_pong >= UNANSWERED:
-                        self.probing.check(table, way, now)
+            for way in table.unheard(now - UNANSWERED) if unanswered else ():
+                self.probing.check(table, way, now)
             self._close(self._asking.sweep(table, now))
             self._seek(table, now)
         self._decide(now)
@@ -329,7 +329,7 @@ class Ways:
             if via is not None and table.relayed < MESH_LIMIT:
                 self.through(table, path, via, 2, now)
             return None
-        if not self._make_room(table, now):
+        if self.subnets.leads_into(transport, flow) or not self._make_room(table, now):
             return None
         near = is_near(self._ctx.describe(transport, flow), self.networks)
         return table.add(path, PathClass.LAN if near else PathClass.PUBLIC, table.peer.limit)
@@ -349,12 +349,10 @@ class Ways:
         """Forget the least useful direct path if there are too many; False if all are in use or valid."""
         if len(table.ways) - table.relayed < WAY_LIMIT:
             return True
-        direct = [way for way in table.ways.values() if way.via is None]
-        spare = [way for way in direct if way.state not in CARRIES and way is not table.current]
-        if not spare:
-            return False
-        self._forget(table, min(spare, key=lambda way: (way.proved, way.last_pong, -way.number)), now)
-        return True
+        spare = table.spare()
+        if spare is not None:
+            self._forget(table, spare, now)
+        return spare is not None
 
     def _forget(self, table: WayTable, way: Way, now: float, *, close: bool = True) -> None:
         self._ctx.timers.cancel_all(way)
@@ -365,6 +363,15 @@ class Ways:
             table.source = None
         if close:
             self._close([way.flow])
+
+    def _leave(self, which: Callable[[Place], bool], now: float, *, close: bool = True) -> None:
+        """Forget the paths to some places, and the probes that are on their way there."""
+        for table in self.tables.values():
+            for way in [way for way in table.ways.values() if which(way.flow)]:
+                self._forget(table, way, now, close=close)
+            places = table.withdraw(which)
+            self._close(places if close else ())
+        self._decide(now)
 
     def _close(self, places: Sequence[Place]) -> None:
         """Close flows, unless something else uses them."""

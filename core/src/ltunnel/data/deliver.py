@@ -1,7 +1,9 @@
 """Opened packets to where they belong: the TUN device, or nowhere.
 
-Cryptokey routing: the inner source must be an address of the peer whose key opened the packet. Nodes send each other
-nothing that a hub could read: what comes to a hub for another address of the tunnel is refused.
+Cryptokey routing: the inner source must be an address of the peer whose key opened the packet. The inner destination
+must be an own tunnel address, or lie in a network that this machine offers: a kernel that forwards, as that of every
+gateway and of every host of containers does, would pass anything else on to wherever it has a route. Nodes send each
+other nothing that a hub could read: what comes to a hub for another address of the tunnel is refused.
 """
 
 from __future__ import annotations
@@ -11,12 +13,12 @@ from collections.abc import Sequence
 from ltunnel.constants import BUNDLE_ENTRY
 from ltunnel.data.grid import Arena
 from ltunnel.data.inet import packet_length
-from ltunnel.data.local import Local, source
+from ltunnel.data.local import Local, ends
 from ltunnel.data.outbound import Outbound
 from ltunnel.data.plain import complete
 from ltunnel.data.refuse import Refusals
 from ltunnel.data.segments import Trailer, fit, read_super, sane, virtio_of
-from ltunnel.data.udp_runs import Run, find_run
+from ltunnel.data.udp_runs import find_run
 from ltunnel.data.virtio import GSO_UDP_L4, NEEDS_CSUM, NO_OFFLOAD, VNET, VNET_SIZE, TunPort
 from ltunnel.plugin import Buffer
 from ltunnel.session import Drop, Peer, Stats
@@ -45,6 +47,7 @@ class Delivery:
         self._uso = tun.uso
         self._outbound = outbound
         self._local = local
+        self._taken = local.taken
         self._refusals = refusals
         self._stats = stats
         self._hub = hub
@@ -56,13 +59,9 @@ class Delivery:
         if trailer.header_length + payload > _LONGEST or not sane(header, trailer):
             peer.stats.drop(Drop.MALFORMED, count)
             return
-        if not peer.owns(source(header, 0)):
-            peer.stats.drop(Drop.SOURCE, count)
-            return
         virtio = fit(header, trailer, trailer.place, trailer.place + count - 1, payload)
-        peer.stats.rx_packets += count
-        peer.stats.rx_bytes += payload + count * trailer.header_length
-        self._pass_on((virtio, header, view[:payload]), header, trailer.gso, count, now)
+        size = payload + count * trailer.header_length
+        self._pass_on(peer, (virtio, header, view[:payload]), header, trailer.gso, count, size, now)
 
     def super_packet(self, peer: Peer, length: int, now: float) -> None:
         """Deliver the whole super-packet of a record: ``virtio-net header | packet | type`` of `length` bytes at 0."""
@@ -72,34 +71,40 @@ class Delivery:
         if trailer is None or packet_length(data, VNET_SIZE, end) != end - VNET_SIZE or not sane(header, trailer):
             peer.stats.drop(Drop.MALFORMED)
             return
-        if not peer.owns(source(header, 0)):
-            peer.stats.drop(Drop.SOURCE)
-            return
         payload = end - VNET_SIZE - trailer.header_length
         count = max(1, -(-payload // trailer.seg))
-        peer.stats.rx_packets += count
-        peer.stats.rx_bytes += payload + count * trailer.header_length
         VNET.pack_into(data, 0, *virtio_of(trailer))
-        self._pass_on((view[:end],), header, trailer.gso, count, now)
+        size = payload + count * trailer.header_length
+        self._pass_on(peer, (view[:end],), header, trailer.gso, count, size, now)
 
-    def _pass_on(self, parts: Parts, header: bytearray, gso: int, count: int, now: float) -> None:
-        """Write a super-packet of `count` segments to the TUN device."""
-        if self._hub and self._refused(parts, header, 0, now):
+    def _pass_on(
+        self, peer: Peer, parts: Parts, header: bytearray, gso: int, count: int, size: int, now: float
+    ) -> None:
+        """Write a super-packet of `count` segments, `size` bytes as packets, to the TUN device, if it may go there."""
+        origin, target = ends(header, 0)
+        if not peer.owns(origin):
+            peer.stats.drop(Drop.SOURCE, count)
             return
+        if not (target in self._taken or self._local.takes(target)):
+            self._refuse(peer, parts, target, count, now)
+            return
+        peer.stats.rx_packets += count
+        peer.stats.rx_bytes += size
         if not (self._write(parts) if self._uso or gso != GSO_UDP_L4 else self._write_pieces(parts)):
             self._stats.drop(Drop.TUN, count)
 
     def bundles(self, peer: Peer, length: int, count: int, now: float) -> None:
         """Deliver the packets of `count` bundles of `length` bytes each."""
-        data, stats, hosts = self.arena.data, peer.stats, peer.hosts
+        data, stats, hosts, taken = self.arena.data, peer.stats, peer.hosts, self._taken
         spans: list[tuple[int, int]] = []
         at, total = 0, count * length
         while at < total:
             run = find_run(self.arena, at, length, total) if self._uso else None
             if run is not None:
-                self._packets(peer, spans, now)
+                self._packets(peer, spans)
                 spans.clear()
-                self._run(peer, run, now)
+                size = run.size - BUNDLE_ENTRY * run.packets
+                self._pass_on(peer, run.parts, run.header, GSO_UDP_L4, run.packets, size, now)
                 at += run.size
                 continue
             ip, end = at + VNET_SIZE, at - at % length + length
@@ -108,30 +113,23 @@ class Delivery:
                 stats.drop(Drop.MALFORMED)
                 at = end
                 continue
-            if (address := source(data, ip)) in hosts or peer.owns(address):
-                data[at] &= NEEDS_CSUM
-                spans.append((at, ip + size))
-            else:
+            stop = ip + size
+            origin, target = ends(data, ip)
+            if not (origin in hosts or peer.owns(origin)):
                 stats.drop(Drop.SOURCE)
-            at = ip + size + 1
-        self._packets(peer, spans, now)
+            elif target in taken or self._local.takes(target):
+                data[at] &= NEEDS_CSUM
+                spans.append((at, stop))
+            else:
+                self._refuse(peer, (self.arena.view[at:stop],), target, 1, now)
+            at = stop + 1
+        self._packets(peer, spans)
 
-    def _run(self, peer: Peer, run: Run, now: float) -> None:
-        """Deliver datagrams of one UDP flow as one super-packet."""
-        if not peer.owns(source(run.header, 0)):
-            peer.stats.drop(Drop.SOURCE, run.packets)
-            return
-        peer.stats.rx_packets += run.packets
-        peer.stats.rx_bytes += run.size - BUNDLE_ENTRY * run.packets
-        self._pass_on(run.parts, run.header, GSO_UDP_L4, run.packets, now)
-
-    def _packets(self, peer: Peer, spans: Sequence[tuple[int, int]], now: float) -> None:
+    def _packets(self, peer: Peer, spans: Sequence[tuple[int, int]]) -> None:
         """Deliver packets one by one; each span begins with the virtio-net header."""
-        data, view, write = self.arena.data, self.arena.view, self._write
+        view, write = self.arena.view, self._write
         for at, stop in spans:
             peer.stats.rx_bytes += stop - at - VNET_SIZE
-            if self._hub and self._refused((view[at:stop],), data, at + VNET_SIZE, now):
-                continue
             if not write((view[at:stop],)):
                 self._stats.drop(Drop.TUN)
         peer.stats.rx_packets += len(spans)
@@ -141,12 +139,12 @@ class Delivery:
         if self._refusals.waiting:
             self._outbound.flush(now)
 
-    def _refused(self, parts: Parts, data: bytearray, ip: int, now: float) -> bool:
-        """Refuse a packet for an address of the tunnel that is not the hub's own; False for any other."""
-        if self._local.owns(data, ip) or not self._local.inside(data, ip):
-            return False
-        self._refusals.no_route(b"".join(parts)[VNET_SIZE:], now)
-        return True
+    def _refuse(self, peer: Peer, parts: Parts, target: bytes, count: int, now: float) -> None:
+        """Take no packet for another machine. Who takes a hub for one that passes on inside the tunnel is told so."""
+        if self._hub and self._local.inside(target):
+            self._refusals.no_route(b"".join(parts)[VNET_SIZE:], now)
+        else:
+            peer.stats.drop(Drop.DESTINATION, count)
 
     def _write_pieces(self, parts: Parts) -> bool:
         """Write a UDP super-packet to a device that takes only what is complete."""

@@ -110,7 +110,7 @@ class Node:
             relay=self.relay, mesh=self.mesh, routing=routing, discovery=discovery,
         )  # fmt: skip
         stats = self.control.stats
-        local = Local(settings.addresses)
+        local = Local(settings.addresses, settings.routes)
         refusals = Refusals(local, stats)
         repairing = {index for index, name in enumerate(self.transport_names) if name in reliable}
         self.fec = None if fec is None else NodeFec(*fec, repairing)
@@ -176,6 +176,16 @@ class Node:
     def set_interfaces(self, local: Sequence[LocalAddress], networks: Sequence[Network], now: float) -> None:
         """Take the own addresses, with the ports that all peers share, and the prefixes of the own links."""
         self.control.set_interfaces(local, networks, now)
+        self._send_messages(now)
+
+    @property
+    def networks(self) -> tuple[Network, ...]:
+        """The networks behind other machines that are accepted, sorted: what the kernel is to send into the tunnel."""
+        return self.control.networks
+
+    def set_links(self, networks: Sequence[Network], now: float) -> None:
+        """Take the prefixes of this machine's own links, without the TUN device's."""
+        self.control.set_links(networks, now)
         self._send_messages(now)
 
     def mapped(self, carrier: Carrier, address: Address | None, lifetime: float, now: float) -> None:

@@ -36,6 +36,12 @@ def status(
         "drops": _drops(control.stats.drops),
         "transports": describe_transports(list(zip(names[:chosen], transports[:chosen], strict=True))),
         "mesh": control.mesh(),
+        "routes": [str(network) for network in settings.routes],
+        "accepted_routes": [str(network) for network in control.networks],
+        "refused_routes": [
+            {"network": str(network), "peer": peer.name, "reason": reason}
+            for network, peer, reason in control.refused_networks
+        ],
         "peers": peers,
     }
 

@@ -35,6 +35,7 @@ from ltunnel.registry import Part, Stack
 from ltunnel.runtime.control_socket import ControlSocket
 from ltunnel.runtime.folders import run_folder, state_folder
 from ltunnel.runtime.fresh_ports import FreshPorts
+from ltunnel.runtime.gateway import serve_networks
 from ltunnel.runtime.host_changes import HostChanges
 from ltunnel.runtime.hub_address import HubAddress, wait_for_address
 from ltunnel.runtime.link import link_mtu
@@ -51,6 +52,7 @@ from ltunnel.runtime.state import State
 from ltunnel.runtime.surroundings import Surroundings
 from ltunnel.runtime.transports import Opened, open_transports, set_up
 from ltunnel.runtime.tun import open_tun
+from ltunnel.runtime.tunnel_routes import TunnelRoutes
 
 _BYTES_PER_PACKET = 24_576
 """What the kernel may charge a socket's buffer for one packet of `recv_queue_size`."""
@@ -121,6 +123,7 @@ def _assemble(config: Config, read: Read | None, log: Log, stack: ExitStack) -> 
     tun = open_tun(config.tun_name)
     stack.callback(tun.close)
     clashes = configure_tun(tun.name, mtu=settings.mtu, queue=config.send_queue_size, addresses=settings.addresses)
+    behind = serve_networks(settings.routes, changes, masquerade=config.masquerade)
 
     agent, mapper, policy = _direct_paths(plugins, [name for name, _, _ in opened])
     now = time.monotonic()
@@ -148,9 +151,12 @@ def _assemble(config: Config, read: Read | None, log: Log, stack: ExitStack) -> 
             "bindings": lambda: state.save_bindings(node.control.bindings),
             "pins": partial(_save_pins, state, pins, node.control),
         },
-        warnings=[*_key_warnings(settings), *loud, *warnings, *clashes],
+        warnings=[*_key_warnings(settings), *loud, *warnings, *clashes, *behind],
     )
     stack.callback(service.close)
+    if settings.accept_routes:
+        service.tunnel_routes = TunnelRoutes(loop, node, tun.name, partial(_complain, log), now)
+        stack.callback(service.tunnel_routes.close)
     named = {part.name: part for part in plugins.transports}
     parts = [named[name] for name, _, _ in opened]
     service.fresh_ports = FreshPorts(parts, context, changes, receive_buffer=receive_buffer)

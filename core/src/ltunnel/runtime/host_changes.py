@@ -10,12 +10,13 @@ import contextlib
 import json
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ltunnel.errors import HostError
 from ltunnel.plugin import HostRule
 from ltunnel.runtime.folders import make_folder
-from ltunnel.runtime.host_rules import Forwarding, delete_table, load_table, table_name
+from ltunnel.runtime.host_rules import Content, Forwarding, Masquerade, Network, delete_table, load_table, table_name
 
 SUFFIX = ".undo"
 
@@ -37,8 +38,7 @@ class HostChanges:
         self.device = device
         self._table = table_name(device)
         self.complain = complain
-        self._rules: list[HostRule] = []
-        self._forwarding: Forwarding | None = None
+        self._content = Content()
         self._settings: dict[str, tuple[str, str]] = {}
         self._has_table = False
         self._undo_leftovers()
@@ -46,17 +46,15 @@ class HostChanges:
     def add_rules(self, rules: Sequence[HostRule]) -> None:
         """Put further rules in force. Raises `HostError`; those of before then still hold."""
         if rules:
-            self._load([*self._rules, *rules], self._forwarding)
-            self._rules += rules
+            self._load(replace(self._content, rules=(*self._content.rules, *rules)))
 
     def remove_rules(self, rules: Sequence[HostRule]) -> None:
         """Take back rules that `add_rules` put in force. Raises `HostError`; they then still hold."""
         if rules:
-            kept = list(self._rules)
+            kept = list(self._content.rules)
             for rule in rules:
                 kept.remove(rule)
-            self._load(kept, self._forwarding)
-            self._rules = kept
+            self._load(replace(self._content, rules=tuple(kept)))
 
     def drop_rules(self, rules: Sequence[HostRule]) -> None:
         """Do the same for somebody who does not need them after all, and complain if it fails."""
@@ -67,19 +65,24 @@ class HostChanges:
 
     def forward(self, forwarding: Forwarding) -> None:
         """Put forwarding in force, in the place of what was before. Raises `HostError`."""
-        self._load(self._rules, forwarding)
-        self._forwarding = forwarding
+        self._load(replace(self._content, forwarding=forwarding))
 
     def stop_forwarding(self) -> None:
-        """Undo settings and forwarding; rules stay."""
+        """Undo settings and forwarding; the rest stays."""
         self._put_back(self._settings)
         self._settings.clear()
-        if self._forwarding is not None:
-            self._forwarding = None
+        if self._content.forwarding is not None:
             try:
-                self._load(self._rules, None)
+                self._load(replace(self._content, forwarding=None))
             except HostError as error:
                 self.complain(f"cannot end forwarding: {error}")
+
+    def masquerade(self, networks: Sequence[Network]) -> None:
+        """Let what comes out of the tunnel for these networks leave with this machine's own address there.
+
+        Raises `HostError`; what was before then still holds.
+        """
+        self._load(replace(self._content, masquerade=Masquerade(device=self.device, networks=networks)))
 
     def setting(self, name: str) -> str | None:
         """Return the value of a kernel setting (``net/ipv4/conf/eth0/forwarding``), None if there is none."""
@@ -102,15 +105,15 @@ class HostChanges:
     def close(self) -> None:
         """Undo everything."""
         self._undo(self._settings, with_table=self._has_table)
-        self._rules.clear()
-        self._forwarding = None
+        self._content = Content()
         self._settings.clear()
         self._has_table = False
 
-    def _load(self, rules: Sequence[HostRule], forwarding: Forwarding | None) -> None:
+    def _load(self, content: Content) -> None:
         self._write_note(with_table=True)
-        load_table(self._table, rules, forwarding)
+        load_table(self._table, content)
         self._has_table = True
+        self._content = content
 
     def _undo_leftovers(self) -> None:
         """Undo what a crashed node with this device has left."""

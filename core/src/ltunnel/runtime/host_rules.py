@@ -12,7 +12,7 @@ import shutil
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address
 
 from ltunnel.errors import HostError
 from ltunnel.plugin import HostRule
@@ -25,6 +25,9 @@ _IP = {4: "ip", 6: "ip6"}
 _OPENINGS = "2000/second burst 400 packets"
 """SYNs that are passed on, each of which costs a place in connection tracking for a minute; a flood brings more."""
 _COMMENT = "ltunnel: these ports are its own"
+_BEHIND = "ltunnel: networks behind this machine"
+
+Network = IPv4Network | IPv6Network
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,14 +44,31 @@ class Forwarding:
     """By IP version, devices that forward only because of this: what else comes in there is not forwarded."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Masquerade:
+    """What comes in by a device for these networks leaves with this machine's own address there."""
+
+    device: str
+    networks: Sequence[Network]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Content:
+    """What is in the table."""
+
+    rules: Sequence[HostRule] = ()
+    forwarding: Forwarding | None = None
+    masquerade: Masquerade | None = None
+
+
 def table_name(device: str) -> str:
     """Return the name of the table of the node with this TUN device; no two devices have the same."""
     return _PREFIX + re.sub(r"[^A-Za-z0-9_]", lambda match: f".{ord(match[0]):x}.", device)
 
 
-def load_table(name: str, rules: Sequence[HostRule], forwarding: Forwarding | None) -> None:
+def load_table(name: str, content: Content) -> None:
     """Put the table in force, in the place of one with its name. Raises `HostError`."""
-    _nft("".join(f"{line}\n" for line in _lines(name, rules, forwarding)))
+    _nft("".join(f"{line}\n" for line in _lines(name, content)))
 
 
 def delete_table(name: str) -> None:
@@ -56,7 +76,8 @@ def delete_table(name: str) -> None:
     _nft(f"table inet {name}\ndelete table inet {name}\n")  # the first line makes the second one valid
 
 
-def _lines(name: str, rules: Sequence[HostRule], forwarding: Forwarding | None) -> Iterator[str]:
+def _lines(name: str, content: Content) -> Iterator[str]:
+    rules = content.rules
     yield f"table inet {name}"
     yield f"delete table inet {name}"
     yield f"table inet {name} {{"
@@ -66,15 +87,17 @@ def _lines(name: str, rules: Sequence[HostRule], forwarding: Forwarding | None) 
         yield from _chain("segments", f"filter hook input priority {_FIRST}", _of_ports(rules, "tcp", "d"))
         resets = _of_ports(rules, "tcp flags rst tcp", "s")
         yield from _chain("resets", f"filter hook output priority {_FIRST}", resets)
-    if forwarding is not None:
-        yield from _forwarding(forwarding)
+    if content.forwarding is not None:
+        yield from _forwarding(content.forwarding)
+    if content.masquerade is not None:
+        yield from _chain("behind", "nat hook postrouting priority 100", _behind(content.masquerade), _BEHIND)
     yield "}"
 
 
-def _chain(name: str, hook: str, rules: Iterable[str]) -> Iterator[str]:
+def _chain(name: str, hook: str, rules: Iterable[str], comment: str = _COMMENT) -> Iterator[str]:
     yield f"chain {name} {{"
     yield f"type {hook}; policy accept;"
-    yield from (f'{rule} comment "{_COMMENT}"' for rule in rules)
+    yield from (f'{rule} comment "{comment}"' for rule in rules)
     yield "}"
 
 
@@ -114,10 +137,18 @@ def _forwarding(way: Forwarding) -> Iterator[str]:
     yield from _chain("passing", f"filter hook forward priority {_FIRST}", passing)
 
 
+def _behind(masquerade: Masquerade) -> Iterator[str]:
+    """Match what comes out of the tunnel; interfaces that packets came in by are known there since Linux 5.7."""
+    for version, ip in _IP.items():
+        networks = ", ".join(str(network) for network in masquerade.networks if network.version == version)
+        if networks:
+            yield f'iifname "{masquerade.device}" {ip} daddr {{ {networks} }} masquerade'
+
+
 def _nft(text: str) -> None:
     program = shutil.which("nft", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
     if program is None:
-        raise HostError("nft is missing, which keeps the kernel's resets in: install nftables")
+        raise HostError("nft is missing, with which rules are set: install nftables")
     try:
         done = subprocess.run(  # noqa: S603 (found where programs are)
             [program, "-f", "-"], input=text, capture_output=True, text=True, timeout=_TIMEOUT, check=False

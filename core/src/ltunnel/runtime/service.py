@@ -25,6 +25,7 @@ from ltunnel.runtime.public_places import PublicPlaces
 from ltunnel.runtime.shared import UdpBranch
 from ltunnel.runtime.surroundings import Surroundings
 from ltunnel.runtime.tun import Tun
+from ltunnel.runtime.tunnel_routes import TunnelRoutes
 from ltunnel.wire.text import escape
 
 _RETRY_SAVE = 30.0
@@ -33,7 +34,7 @@ LOOK_AFTER = 0.05
 """Under load, what changes seldom is looked at this often (seconds), and when it is due.
 
 What a handler may have set going there is due half a second later at least (`NetworkWatch`, `Surroundings`,
-`HubAddress`), so that nothing is late.
+`HubAddress`), so that nothing is late; a network that was accepted is routed that much later.
 """
 
 Save = Callable[[], None]
@@ -63,6 +64,7 @@ class Service:
         self.surroundings: Surroundings | PublicPlaces | None = None
         """What watches this machine's addresses."""
         self.port_mapping: PortMapping | None = None
+        self.tunnel_routes: TunnelRoutes | None = None
         self._loop = loop
         self._tun = tun
         self._ports = ports
@@ -127,10 +129,14 @@ class Service:
             due = node.next_timeout()
         if self._carry_out(now):
             due = node.next_timeout()
+        routes = None
+        if self.tunnel_routes is not None:
+            routes = self.tunnel_routes.check(now)
+            due = node.next_timeout()
         self._take_events(now)
         for name in [name for name, at in self._unsaved.items() if now >= at]:
             self._save(name, now)
-        times = [look, *self._unsaved.values()]
+        times = [look, routes, *self._unsaved.values()]
         if self.hub_address is not None:
             times.append(self.hub_address.check(now, connected=node.control.state != "connecting"))
         look = min((at for at in times if at is not None), default=None)

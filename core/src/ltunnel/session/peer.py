@@ -40,6 +40,7 @@ class Drop(Enum):
     EXPIRED = "expired keys"
     MAC = "wrong key"  # MAC1 of a handshake message does not verify
     SOURCE = "inner source"  # the inner source address is not the peer's
+    DESTINATION = "inner destination"  # the inner destination is neither ours nor behind us
     NO_ROUTE = "no route"  # no peer owns the inner destination
     NO_SESSION = "no session"
     TOO_BIG = "too big"

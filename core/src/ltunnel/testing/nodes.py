@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import TYPE_CHECKING, Any, cast
 
 from ltunnel.control import Binding, ControlSettings, Event, Role
@@ -301,6 +301,7 @@ class SimNode:
         if interfaces == self._interfaces:
             return
         self._interfaces = interfaces
+        node.set_links([_prefix(address) for _, addresses in interfaces for address in addresses], self.world.now)
         if self.settings.role is not Role.NODE:
             self._tell_places(node)
             return
@@ -312,7 +313,7 @@ class SimNode:
         local, networks = [], []
         for link, addresses in interfaces:
             for address in addresses:
-                network = ip_network((address, 24 if version_of(address) == 4 else 64), strict=False)
+                network = _prefix(address)
                 networks.append(network)
                 digest = sha256(f"{link.parent.name} {network}".encode()).digest()[:8]
                 local += [
@@ -341,3 +342,8 @@ class SimNode:
                 self.bindings = node.control.bindings
             elif event.name == "pins":
                 self.pins = dict(node.control.pins)
+
+
+def _prefix(address: str) -> IPv4Network | IPv6Network:
+    """Return the prefix of the link that an address is on."""
+    return ip_network((address, 24 if version_of(address) == 4 else 64), strict=False)

@@ -34,6 +34,7 @@ class Field(IntEnum):
     ROUTE = 0x11  # 15 bytes, see `ltunnel.wire.advert`
     WANT = 0x12  # 11 bytes, see `ltunnel.wire.advert`
     PLACE = 0x80  # 7 or 19 bytes, see `ltunnel.wire.places`
+    BEHIND = 0x81  # as NETWORK: one behind a machine, that others may reach through it
 
 
 TOKEN_SIZE = 8
@@ -91,9 +92,9 @@ def read_interfaces(values: Sequence[bytes]) -> tuple[Interface, ...]:
     return tuple(tlv.read_interface(value) for value in values)
 
 
-def network_entries(networks: Iterable[Network]) -> list[Entry]:
+def network_entries(networks: Iterable[Network], kind: Field = Field.NETWORK) -> list[Entry]:
     """Write prefixes."""
-    return [(Field.NETWORK, tlv.write_network(network)) for network in networks]
+    return [(kind, tlv.write_network(network)) for network in networks]
 
 
 def read_networks(values: Sequence[bytes]) -> tuple[Network, ...]:

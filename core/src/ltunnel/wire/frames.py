@@ -6,9 +6,8 @@
     PROBE        token 8 | zero n      a PING that does not move the session to where it came from
     REPORT       expected 8 | accepted 8 | gaps 4 | held 4
     WELCOME      NAME 1 (the hub's), MTU 1, ADDRESS 0-8 (granted), NETWORK 0-24 (the tunnel's), HUB_ADDRESS 0-8,
-                 FLAGS 1, PLACE 0-4
-    PEERS        PEER 0-16, each: KEY 1, NAME 1, ADDRESS 0-8, MTU 0-1
-    ROUTES       NETWORK 0-24
+                 FLAGS 1, PLACE 0-4, BEHIND 0-24 (networks behind the hub)
+    PEERS        PEER 0-16, each: KEY 1, NAME 1, ADDRESS 0-8, MTU 0-1, BEHIND 0-24 (networks behind that node)
     DENY, BYE    CODE 1, TEXT 0-1
     OBSERVE, OBSERVED, PUNCH, ADVERT   see `ltunnel.wire.observe`, `ltunnel.wire.punch`, `ltunnel.wire.advert`
 
@@ -48,6 +47,7 @@ _WELCOME: tlv.Fields = {
     Field.HUB_ADDRESS: fields.ADDRESSES,
     Field.FLAGS: Bounds(1, 1, 1, 1),
     Field.PLACE: PLACES,
+    Field.BEHIND: fields.NETWORKS,
 }
 _PEERS: tlv.Fields = {Field.PEER: Bounds(0, PEER_LIMIT, 0, tlv.MAX_BODY)}
 _PEER: tlv.Fields = {
@@ -55,8 +55,8 @@ _PEER: tlv.Fields = {
     Field.NAME: fields.ONE_NAME,
     Field.ADDRESS: fields.ADDRESSES,
     Field.MTU: fields.ONE_MTU._replace(least=0),
+    Field.BEHIND: fields.NETWORKS,
 }
-_ROUTES: tlv.Fields = {Field.NETWORK: fields.NETWORKS}
 _REASON: tlv.Fields = {Field.CODE: Bounds(1, 1, 1, 1), Field.TEXT: Bounds(0, 1, 0, fields.TEXT_LIMIT)}
 
 _ISOLATED = 0x01
@@ -177,6 +177,8 @@ class Welcome:
     """Nodes do not reach each other."""
     places: tuple[HubPlace, ...] = ()
     """Where the hub can be asked from outside, as far as it knows."""
+    behind: tuple[Network, ...] = ()
+    """Networks behind the hub that it offers."""
 
     def pack(self) -> bytes:
         """Return the entries. ValueError for what breaks a bound."""
@@ -186,6 +188,7 @@ class Welcome:
         entries += fields.interface_entries(Field.HUB_ADDRESS, self.hub_addresses)
         entries.append((Field.FLAGS, bytes((_ISOLATED if self.isolated else 0,))))
         entries += [(Field.PLACE, place.pack()) for place in self.places]
+        entries += fields.network_entries(self.behind, Field.BEHIND)
         return tlv.encode(entries, _WELCOME)
 
     @classmethod
@@ -200,6 +203,7 @@ class Welcome:
             hub_addresses=fields.read_interfaces(values[Field.HUB_ADDRESS]),
             isolated=bool(values[Field.FLAGS][0][0] & _ISOLATED),
             places=tuple(map(HubPlace.parse, values[Field.PLACE])),
+            behind=fields.read_networks(values[Field.BEHIND]),
         )
 
 
@@ -212,6 +216,8 @@ class PeerEntry:
     addresses: tuple[Interface, ...] = ()
     mtu: int | None = None
     """Largest inner packet that it takes, if that is known."""
+    behind: tuple[Network, ...] = ()
+    """Networks behind it that the hub accepted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,31 +240,17 @@ class Peers:
 def _pack_peer(peer: PeerEntry) -> bytes:
     entries: list[Entry] = [(Field.KEY, peer.key), fields.name_entry(peer.name)]
     entries += fields.interface_entries(Field.ADDRESS, peer.addresses)
-    return tlv.encode(entries if peer.mtu is None else [*entries, fields.mtu_entry(peer.mtu)], _PEER)
+    if peer.mtu is not None:
+        entries.append(fields.mtu_entry(peer.mtu))
+    return tlv.encode([*entries, *fields.network_entries(peer.behind, Field.BEHIND)], _PEER)
 
 
 def _parse_peer(value: bytes) -> PeerEntry:
     values = tlv.decode(value, _PEER)
     addresses = fields.read_interfaces(values[Field.ADDRESS])
     mtu = fields.read_mtu(values[Field.MTU]) if values[Field.MTU] else None
-    return PeerEntry(values[Field.KEY][0], fields.read_name(values[Field.NAME]), addresses, mtu)
-
-
-@dataclass(frozen=True, slots=True)
-class Routes:
-    """From the hub: prefixes that it reaches besides the tunnel's own. Replaces what an earlier one said."""
-
-    TYPE: ClassVar[FrameType] = FrameType.ROUTES
-    networks: tuple[Network, ...]
-
-    def pack(self) -> bytes:
-        """Return the entries. ValueError for more than 24."""
-        return tlv.encode(fields.network_entries(self.networks), _ROUTES)
-
-    @classmethod
-    def parse(cls, body: bytes) -> Routes:
-        """Read the entries."""
-        return cls(fields.read_networks(tlv.decode(body, _ROUTES)[Field.NETWORK]))
+    behind = fields.read_networks(values[Field.BEHIND])
+    return PeerEntry(values[Field.KEY][0], fields.read_name(values[Field.NAME]), addresses, mtu, behind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,10 +301,10 @@ def _parse_reason(body: bytes) -> tuple[int, str]:
     return values[Field.CODE][0][0], escape("".join(tlv.read_text(value) for value in values[Field.TEXT]))
 
 
-Frame = Ping | Pong | Probe | Report | Observe | Observed | Punch | Advert | Welcome | Peers | Routes | Deny | Bye
+Frame = Ping | Pong | Probe | Report | Observe | Observed | Punch | Advert | Welcome | Peers | Deny | Bye
 
 _KINDS: tuple[type[Frame], ...] = (
-    Ping, Pong, Probe, Report, Observe, Observed, Punch, Advert, Welcome, Peers, Routes, Deny, Bye,
+    Ping, Pong, Probe, Report, Observe, Observed, Punch, Advert, Welcome, Peers, Deny, Bye,
 )  # fmt: skip
 _FRAMES: dict[int, type[Frame]] = {kind.TYPE: kind for kind in _KINDS}
 

@@ -41,7 +41,6 @@ class FrameType(IntEnum):
     ADVERT = 0x17  # which nodes are reached, see `ltunnel.wire.advert`
     WELCOME = 0x20
     PEERS = 0x21
-    ROUTES = 0x22
     DENY = 0x23
     BYE = 0x24
 

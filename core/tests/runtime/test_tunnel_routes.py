@@ -1,0 +1,184 @@
+"""Which routes the kernel is asked for, and what the node hears of this machine's own links."""
+
+import errno
+from collections.abc import Iterator
+from ipaddress import IPv4Network, IPv6Network, ip_interface, ip_network
+from types import SimpleNamespace
+
+import pytest
+
+from ltunnel.runtime import tunnel_routes as module
+from ltunnel.runtime.loop import Loop
+from ltunnel.runtime.network_watch import QUIET
+from ltunnel.runtime.raw_netlink import Link, LinkRoute, OwnAddress
+from ltunnel.runtime.tunnel_routes import METRIC, PROTOCOL, TRY_AGAIN, TunnelRoutes
+
+OFFICE, BRANCH, SIX = ip_network("192.168.7.0/24"), ip_network("10.9.0.0/16"), ip_network("fd07::/64")
+TUN, LOOPBACK, ETHERNET = 1, 7, 8
+"""Indexes of interfaces; the test's "TUN" is the loopback of where it runs, which has number 1 everywhere."""
+
+
+class Machine:
+    """A kernel with routes and addresses, and a node that wants some."""
+
+    def __init__(self) -> None:
+        self.routes: set[LinkRoute] = set()
+        self.calls = 0
+        self.broken = 0
+        self.own = [OwnAddress(TUN, bytes((10, 0, 0, 2)), 24), OwnAddress(LOOPBACK, bytes((10, 255, 0, 1)), 32)]
+        self.networks: tuple[IPv4Network | IPv6Network, ...] = ()
+        self.settings = SimpleNamespace(addresses=(ip_interface("10.0.0.2/24"),))
+        self.told: list[tuple[float, list[str]]] = []
+        self.complaints: list[str] = []
+        self.closed = 0
+
+    def set_links(self, networks: tuple[IPv4Network | IPv6Network, ...], now: float) -> None:
+        self.told.append((now, [str(network) for network in networks]))
+
+    # what the kernel answers
+
+    def addresses(self) -> list[OwnAddress]:
+        return self.own
+
+    def link(self, device: int) -> Link | None:
+        if device == ETHERNET + 1:
+            return None
+        return Link(device, f"dev{device}", 1, 0x9 if device == LOOPBACK else 0x1, 1500, b"")
+
+    def add_route(self, route: LinkRoute) -> int:
+        self.calls += 1
+        if not self.broken:
+            self.routes.add(route)
+        return self.broken
+
+    def delete_route(self, route: LinkRoute) -> int:
+        self.calls += 1
+        if not self.broken:
+            self.routes.remove(route)
+        return self.broken
+
+    def close(self) -> None:
+        self.closed += 1
+
+    @property
+    def routed(self) -> list[str]:
+        assert {(route.device, route.metric, route.protocol) for route in self.routes} <= {(TUN, METRIC, PROTOCOL)}
+        return sorted(str(ip_network((route.host, route.prefix))) for route in self.routes)
+
+
+@pytest.fixture
+def loop() -> Iterator[Loop]:
+    loop = Loop()
+    yield loop
+    loop.close()
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
+    machine = Machine()
+    monkeypatch.setattr(module, "Netlink", lambda: machine)
+    return machine
+
+
+@pytest.fixture
+def routes(machine: Machine, loop: Loop) -> Iterator[TunnelRoutes]:
+    routes = TunnelRoutes(loop, machine, "lo", machine.complaints.append, 1.0)  # type: ignore[arg-type]
+    yield routes
+    routes.close()
+    assert machine.closed == 1
+
+
+def test_routes_come_change_and_go_with_what_the_node_accepts(machine, routes):
+    assert routes.check(1.0) is None
+    assert machine.calls == 0
+    machine.networks = (OFFICE, BRANCH)
+    assert routes.check(2.0) is None
+    assert machine.routed == ["10.9.0.0/16", "192.168.7.0/24"]
+    routes.check(3.0)
+    assert machine.calls == 2, "nothing has changed"
+    machine.networks = (BRANCH,)
+    routes.check(4.0)
+    assert machine.routed == ["10.9.0.0/16"]
+    machine.networks = ()
+    routes.check(5.0)
+    assert machine.routed == []
+    assert machine.complaints == []
+
+
+def test_what_the_kernel_may_have_lost_is_put_back(machine, routes):
+    machine.networks = (OFFICE,)
+    routes.check(1.0)
+    machine.routes.clear()
+    routes._watch._heard(10.0)
+    assert routes.check(10.0) == 10.0 + QUIET
+    assert routes.check(10.0 + QUIET) is None
+    assert machine.routed == ["192.168.7.0/24"]
+
+
+def test_a_refusal_is_told_once_and_tried_again_until_it_works(machine, routes):
+    machine.networks = (OFFICE,)
+    machine.broken = errno.ENETDOWN
+    assert routes.check(1.0) == 1.0 + TRY_AGAIN
+    assert routes.check(1.0 + TRY_AGAIN) == 1.0 + 2 * TRY_AGAIN
+    assert machine.calls == 2
+    assert machine.complaints == ["cannot route 192.168.7.0/24 into lo: Network is down; trying again every 10 s"]
+    machine.broken = 0
+    assert routes.check(1.0 + 2 * TRY_AGAIN) is None
+    assert machine.routed == ["192.168.7.0/24"]
+    machine.broken = errno.ENETDOWN
+    machine.networks = (OFFICE, BRANCH)
+    routes.check(40.0)
+    assert len(machine.complaints) == 3, "it had worked in between"
+
+
+def test_a_route_that_cannot_be_taken_back_is_not_forgotten(machine, routes):
+    machine.networks = (OFFICE,)
+    routes.check(1.0)
+    machine.networks = ()
+    machine.broken = errno.EPERM
+    assert routes.check(2.0) == 2.0 + TRY_AGAIN
+    routes.check(2.0 + TRY_AGAIN)
+    assert machine.complaints == ["cannot take back the route of 192.168.7.0/24: Operation not permitted"]
+    machine.broken = 0
+    assert routes.check(2.0 + 2 * TRY_AGAIN) is None
+    assert machine.routed == []
+
+
+def test_without_an_own_address_of_that_version_there_is_no_route(machine, routes):
+    machine.networks = (OFFICE, SIX)
+    routes.check(1.0)
+    assert machine.routed == ["192.168.7.0/24"]
+    assert machine.complaints == [
+        "does not route fd07::/64 into lo: this machine has no IPv6 address in the tunnel (tunnel_addr)"
+    ]
+    machine.networks = (OFFICE,)
+    assert routes.check(2.0) is None
+    assert len(machine.complaints) == 1
+
+
+def test_the_node_hears_of_own_links_at_once_and_when_they_change(machine, routes):
+    assert machine.told == [(1.0, [])], "device and loopback do not count"
+    machine.own += [
+        OwnAddress(ETHERNET, bytes((192, 168, 8, 5)), 24),
+        OwnAddress(ETHERNET, ip_network("2001:db8::/64").network_address.packed[:-1] + b"\x07", 64),
+        OwnAddress(ETHERNET, bytes((192, 168, 8, 6)), 24),
+        OwnAddress(ETHERNET + 1, bytes((192, 168, 9, 6)), 24),  # its link has just gone
+    ]
+    routes._watch._heard(10.0)
+    assert routes.check(10.0) == 10.0 + QUIET
+    assert len(machine.told) == 1
+    routes.check(10.0 + QUIET)
+    assert machine.told[1:] == [(10.0 + QUIET, ["192.168.8.0/24", "2001:db8::/64"])]
+    routes._watch._heard(20.0)
+    routes.check(21.0)
+    assert len(machine.told) == 2, "nothing has changed"
+
+
+def test_what_a_change_of_links_does_to_the_networks_takes_effect_at_once(machine, routes):
+    machine.networks = (OFFICE,)
+    routes.check(1.0)
+    machine.own.append(OwnAddress(ETHERNET, bytes((192, 168, 7, 5)), 24))
+    machine.set_links = lambda networks, now: setattr(machine, "networks", ())
+    routes._watch._heard(10.0)
+    assert routes.check(10.0 + QUIET) is None
+    assert machine.routed == []
