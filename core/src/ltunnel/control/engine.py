@@ -5,7 +5,8 @@
                               sessions, fib, peers  ◄──────┘  what the data path reads
 
 `dispatch` and `deadlines` say who gets what: `acceptance` and `initiation` make handshakes, `epochs` keeps keys,
-`paths`, `ways` and `liveness` look after sessions; `hub`, `joining` and `neighbours` decide.
+`paths`, `ways` and `liveness` look after sessions, `subnets` after networks behind machines; `hub`, `joining` and
+`neighbours` decide.
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ class Control:
         liveness = Liveness(ctx)
         self._p = Parts(
             ctx, epochs, liveness, Paths(ctx, liveness), Initiation(ctx, epochs), Acceptance(ctx, epochs, now),
-            Sounding(ctx), Subnets(ctx, now),
+            Sounding(ctx), Subnets(ctx),
         )  # fmt: skip
         self._stopped = False
         self._hub_side = HubSide(self._p, bindings) if settings.role is Role.HUB else None
