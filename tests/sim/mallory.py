@@ -6,6 +6,7 @@ keys.
 
 from collections.abc import Callable
 from dataclasses import replace
+from ipaddress import ip_network
 
 from ltunnel.control.handshake import Initiator
 from ltunnel.keys.identity import Identity
@@ -22,6 +23,9 @@ from ltunnel.wire.types import FrameType, MessageType
 
 MakeWorld = Callable[..., World]
 NO_OFFLOAD = bytes(10)
+BEHIND_B = ip_network("192.168.7.0/24")
+TRUSTING = (ip_network("0.0.0.0/0"), ip_network("::/0"))
+"""Accepts whatever it is offered."""
 STRANGER = Candidate(kind=CandidateKind.SRFLX, address=("198.51.100.250", 4444), priority=1)
 
 
@@ -117,13 +121,13 @@ class Mallory:
 
 
 class Scene:
-    """A hub, two honest nodes and Mallory, all connected and introduced."""
+    """A hub, two honest nodes and Mallory, all connected and introduced. Behind b is a network, for all who trust."""
 
     def __init__(self, world: World, **hub: object) -> None:
         self.world = world
-        self.hub = world.add_hub(**hub)
-        self.a = world.add_node("a", quality=Quality(delay=0.01))
-        self.b = world.add_node("b", quality=Quality(delay=0.01))
+        self.hub = world.add_hub(**{"accept_routes": TRUSTING, **hub})
+        self.a = world.add_node("a", quality=Quality(delay=0.01), accept_routes=TRUSTING)
+        self.b = world.add_node("b", quality=Quality(delay=0.01), routes=(BEHIND_B,))
         self.mallory = Mallory(world)
         world.start()
         assert world.run(5, until=world.all_up)

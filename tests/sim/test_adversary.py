@@ -12,6 +12,7 @@ from ltunnel.control.handshake import Initiator, Responder
 from ltunnel.keys.identity import Identity
 from ltunnel.keys.mac import seal_time
 from ltunnel.plugin import Behaviour
+from ltunnel.testing import packets
 from ltunnel.wire.frames import (
     Bye,
     ByeCode,
@@ -27,7 +28,7 @@ from ltunnel.wire.payloads import ConfirmPayload, stack_fingerprint
 from ltunnel.wire.punch import Punch, PunchStage
 from ltunnel.wire.relay import RelayTrailer, node_name
 from ltunnel.wire.types import FrameType, MessageType
-from tests.sim.mallory import STRANGER, MakeWorld, Scene, key
+from tests.sim.mallory import BEHIND_B, STRANGER, MakeWorld, Scene, key
 
 
 @pytest.fixture
@@ -80,7 +81,7 @@ def test_what_he_claims_in_a_handshake_with_a_node_is_not_read(scene: Scene) -> 
     a, b, mallory = scene.a, scene.b, scene.mallory
     before = scene.beliefs(a)
     claim = ConfirmPayload(
-        name="b", mtu=1400, addresses=b.settings.addresses, routes=(ip_interface("0.0.0.0/0").network,),
+        name="b", mtu=1400, addresses=b.settings.addresses, routes=(ip_interface("192.168.66.0/24").network, BEHIND_B),
         stack=mallory.machine.settings.stack,
     )  # fmt: skip
     assert mallory.handshake(scene.hub, a, claim, source=bytes(8))
@@ -88,6 +89,7 @@ def test_what_he_claims_in_a_handshake_with_a_node_is_not_read(scene: Scene) -> 
     assert (changed[1], changed[6]) == ("mallory", "established")
     assert changed[2] == frozenset(interface.packed for interface in mallory.machine.settings.addresses)
     assert changed[3] == ()
+    assert a.node.networks == (BEHIND_B,)
     assert a.node.control.fib.lookup(ip_address(b.inner()).packed).key == key(b)
     assert scene.world.ping(a, b) is not None
 
@@ -108,6 +110,35 @@ def test_introductions_by_anybody_but_the_hub_are_dropped(scene: Scene) -> None:
     assert scene.world.ping(a, b) is not None
 
 
+# -------------------------------------------------------------------- networks behind others
+
+
+def test_what_is_behind_another_is_not_his(scene: Scene) -> None:
+    """He offers the network behind b, a part of it and one around it, and sends packets that come from there."""
+    scene.acquaint()
+    a, b, hub, mallory = scene.a, scene.b, scene.hub, scene.mallory
+    part, around = next(BEHIND_B.subnets()), BEHIND_B.supernet()
+    mallory.machine.kill()
+    mallory.machine.settings = replace(mallory.machine.settings, routes=(part, around, BEHIND_B))
+    mallory.machine.start()
+    assert scene.world.run(5, until=scene.world.all_up)
+    scene.world.run(5)
+    for machine in (a, hub):
+        assert machine.node.networks == (BEHIND_B,)
+        assert scene.told(machine, b)["networks"] == [str(BEHIND_B)]
+        assert scene.told(machine, mallory.machine)["networks"] == []
+        assert scene.world.ping(mallory.machine, machine) is not None
+        dropped = machine.drops().get("inner source", 0)
+        mallory.packet(machine, "192.168.7.20", machine.inner(), 77)
+        scene.world.run(0.2)
+        assert machine.drops()["inner source"] == dropped + 1
+        assert not scene.arrived(machine, 77)
+    a.tun.inject(packets.echo(a.inner(), "192.168.7.20", 78, 1))
+    scene.world.run(1)
+    assert scene.arrived(b, 78)
+    assert not scene.arrived(mallory.machine, 78)
+
+
 # -------------------------------------------------------------------- posing as the hub
 
 
@@ -120,7 +151,7 @@ def test_he_cannot_say_what_only_the_hub_says(scene: Scene) -> None:
         Welcome(name="hub", mtu=1280, addresses=a.settings.addresses, hub_addresses=b.settings.addresses),
         Welcome(name="hub", mtu=1280, networks=(ip_interface("0.0.0.0/0").network,), isolated=True),
         Peers(()),
-        Welcome(name="hub", mtu=1280, behind=(ip_interface("192.168.7.0/24").network,)),
+        Welcome(name="hub", mtu=1280, behind=(ip_interface("192.168.66.0/24").network,)),
         Deny(DenyCode.OTHER, "go away"),
         *(
             Punch(stage=stage, key=key(b), round=0, delay=0.1, behaviour=Behaviour(), candidates=(STRANGER,))

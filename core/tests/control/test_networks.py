@@ -171,6 +171,20 @@ def test_another_hub_takes_nothing_over(net):
     assert site.a.networks == ()
 
 
+def test_a_hub_that_is_replaced_takes_its_networks_along(net):
+    """Its pin was forgotten, and the new one answers while the session with the old one is in doubt."""
+    site = Site(net, routes=())
+    leave(net, site.hub)
+    old = net.hub(routes=(LAN,), bindings=site.hub.bindings)
+    assert net.run(20, until=lambda: site.a.networks == (LAN,))
+    site.a.forget_pin("hub.example:9000/test", net.now)
+    net.kill(old)
+    net.hub(identity=net.settings("new", old.settings.role, "10.0.0.1/24").identity)
+    assert net.run(25, until=lambda: site.a.networks == ())
+    assert not site.a.texts("disconnected")[1:], "nothing has ended that was not replaced"
+    assert net.run(1, until=lambda: site.a.state == "up")
+
+
 def test_nodes_that_are_isolated_hear_of_the_hubs_networks_only(net):
     site = Site(net, client_isolation=True, routes=(LAN,))
     assert site.hub.networks == (LAN,), "the hub itself gets there"
@@ -190,6 +204,40 @@ def test_a_network_in_which_a_node_turns_up_is_refused(net):
     net.run(30)
     assert site.a.networks == (LAN,)
     assert net.run(60, until=lambda: len(site.a.networks) == 2)
+
+
+def test_a_node_that_joins_from_inside_a_network(net):
+    site = Site(net, routes=(LAN, ip_network("203.0.113.64/26")))
+    net.kill(site.a)
+    a = net.node("a", "10.0.0.2/24", relay=True, accept_routes=ALL, flow=("203.0.113.77", 40000))
+    net.run(0.5)
+    assert site.hub.networks == a.networks == (LAN,)
+
+
+def test_a_network_in_which_the_hub_turns_up_is_refused(net):
+    """To a node it is where the hub's datagrams come from, where it is looked for, and what its name says."""
+    inside = ("203.0.113.77", 9000)
+    site = Site(net, routes=(LAN, OTHER, ip_network("203.0.113.64/26")))
+    assert len(site.a.networks) == 3
+    site.hub.flow = inside
+    site.hub.send("10.0.0.2", b"from elsewhere")
+    net.run(0.1)
+    assert site.a.networks == (OTHER, LAN)
+    site.a.set_hub_names([("172.16.9.9", 9000)], net.now)
+    assert site.a.networks == (LAN,)
+    site.a.set_hub_paths([(0, ("192.168.7.7", 9000))], net.now)
+    assert site.a.networks == ()
+
+
+def test_a_node_with_networks_is_introduced_as_often_as_any(net):
+    site = Site(net, routes=())
+    told = []
+    for name, routes in (("b", ()), ("c", (LAN,))):
+        start = net.now
+        site.add_office(name, f"10.0.0.{len(told) + 20}/24", routes=routes, flow=(f"192.0.2.{len(told) + 1}", 9))
+        net.run(0.2)
+        told.append([(who, to) for when, who, to, _, _ in net.log if when >= start].count(("hub", "a")))
+    assert told[0] == told[1] == 1
 
 
 def test_a_network_with_the_hubs_address_is_for_each_node_to_refuse(net):

@@ -20,6 +20,9 @@ from ltunnel.wire.relay import node_name
 OWN, HUB = bytes([1]) * 32, bytes([2]) * 32
 KEYS = [bytes([number]) * 32 for number in range(3, 8)]
 ADDRESSES = [ip_interface(f"10.0.0.{number}/24") for number in range(1, 7)]  # 1 is the hub's, 2 this node's
+LAN, OTHER = ip_network("192.168.7.0/24"), ip_network("172.16.0.0/16")
+ALL = (ip_network("0.0.0.0/0"), ip_network("::/0"))
+NETWORKS = [LAN, OTHER, *LAN.subnets(), LAN.supernet(), *ALL, ADDRESSES[1].network]
 
 
 class Setting:
@@ -55,6 +58,13 @@ class Setting:
         for address in ADDRESSES:
             assert self.ctx.fib.lookup(address.packed) is owners.get(address.packed)
         assert set(self.ctx.fib.names.values()) == {peer for peer in owners.values() if peer is not None}
+        ways = {network: each.peer for each in self.roster for network in each.peer.networks}
+        assert sorted(ways) == list(self.subnets.taken)
+        for network, peer in ways.items():
+            assert owners[min(peer.hosts)] is peer, "it has an address, and is not refused"
+            assert network in self.roster.get(peer.key).behind
+            assert self.ctx.fib.lookup(network[20].packed) is peer
+        assert not {*ALL, ADDRESSES[1].network} & set(ways)
 
 
 @pytest.fixture
@@ -67,6 +77,7 @@ entry = st.builds(
     key=st.sampled_from([HUB, *KEYS]),
     name=st.sampled_from("abc"),
     addresses=st.lists(st.sampled_from(ADDRESSES), max_size=3).map(tuple),
+    behind=st.lists(st.sampled_from(NETWORKS), max_size=2).map(tuple),
 )
 
 
@@ -75,7 +86,8 @@ entry = st.builds(
 )
 @given(rounds=st.lists(st.lists(entry, max_size=4), max_size=8), forget=st.lists(st.booleans(), min_size=8, max_size=8))
 def test_whatever_the_hub_says(base, rounds, forget):
-    place = Setting(base, Pins({pin_name("hub.example:9000", "test", "c"): KEYS[0]}))
+    pins = Pins({pin_name("hub.example:9000", "test", "c"): KEYS[0]})
+    place = Setting(replace(base, accept_routes=ALL), pins)
     for entries, forgets in zip(rounds, forget, strict=False):
         place.introduce(*entries)
         for bare in [each for each in place.roster if not each.peer.hosts]:
@@ -134,9 +146,6 @@ def test_the_roster_is_bounded_and_so_are_pins(base, monkeypatch):
 
 
 # -------------------------------------------------------------------- networks behind nodes
-
-LAN, OTHER = ip_network("192.168.7.0/24"), ip_network("172.16.0.0/16")
-ALL = (ip_network("0.0.0.0/0"), ip_network("::/0"))
 
 
 def behind(place: Setting) -> list[str | None]:

@@ -171,11 +171,15 @@ class World:
         other.tun.clear()
         return True
 
-    def ping(self, source: SimNode, destination: SimNode, *, timeout: float = 2.0, version: int = 4, size: int = 56
-             ) -> float | None:  # fmt: skip
-        """Ping through the tunnel; return the round-trip time in seconds, or None."""
+    def ping(self, source: SimNode, destination: SimNode | str, *, timeout: float = 2.0, version: int = 4,
+             size: int = 56) -> float | None:  # fmt: skip
+        """Ping a node through the tunnel, or an address behind one; return the round-trip time in seconds, or None."""
         ident, start = self.next_ident(), self.now
-        source.tun.inject(packets.echo(source.inner(version), destination.inner(version), ident, 1, bytes(size)))
+        if isinstance(destination, str):
+            version, to = version_of(destination), destination
+        else:
+            to = destination.inner(version)
+        source.tun.inject(packets.echo(source.inner(version), to, ident, 1, bytes(size)))
         return self.now - start if self.run(timeout, until=lambda: (ident, 1) in source.tun.replies) else None
 
     def next_ident(self) -> int:

@@ -72,6 +72,14 @@ def test_a_node_that_stays_keeps_the_network_away(hub):
     assert hub.taken == [str(OFFICE)]
 
 
+def test_nothing_is_looked_at_again_that_is_not_offered_any_more(hub):
+    hub.meet("b", "192.168.7.9")
+    hub.offer("a", OFFICE)
+    assert hub.ctx.timers.next() is not None
+    hub.offer("a")
+    assert hub.ctx.timers.next() is None
+
+
 def test_what_lies_inside(place):
     place.offer("a", OFFICE, "fd07::/64")
     inside, outside = ("192.168.7.255", 9000), ("192.168.8.0", 9000)

@@ -178,5 +178,6 @@ def test_whoever_is_gone_for_the_hub_yields_to_others_but_not_to_nobody(place):
     place.offer("b", OFFICE)
     assert place.owner("192.168.7.20") == "b"
     place.offer("a", OFFICE)
+    place.offer("c", OFFICE)
     place.offer("b")
-    assert place.owner("192.168.7.20") == "a"
+    assert place.owner("192.168.7.20") == "a", "it is back, and has waited longer than c"
