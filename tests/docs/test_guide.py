@@ -23,6 +23,7 @@ from ltunnel.control.events import Level
 from ltunnel.data.fec.codes import Codes
 from ltunnel.data.fec.settings import FecSettings
 from ltunnel.registry import read_entries
+from ltunnel.runtime.tunnel_routes import METRIC, PROTOCOL
 from ltunnel.session import Drop
 from ltunnel.testing import World
 from ltunnel_crypto_aesgcm import ltunnel_cipher
@@ -241,6 +242,10 @@ def _event_arguments(function):
             yield call.args[0]
         elif isinstance(call.func, ast.Name) and call.func.id == "Event":
             yield from (keyword.value for keyword in call.keywords if keyword.arg == "name")
+
+
+def test_how_routes_into_the_tunnel_are_marked(guide):
+    assert f"metric {METRIC} (`ip route show proto {PROTOCOL}`)" in guide.section("Networks behind a machine").text
 
 
 def test_log_levels(guide):
