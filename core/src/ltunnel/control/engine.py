@@ -5,7 +5,8 @@
                               sessions, fib, peers  ◄──────┘  what the data path reads
 
 `dispatch` and `deadlines` say who gets what: `acceptance` and `initiation` make handshakes, `epochs` keeps keys,
-`paths`, `ways` and `liveness` look after sessions; `hub`, `joining` and `neighbours` decide.
+`paths`, `ways` and `liveness` look after sessions, `subnets` after networks behind machines; `hub`, `joining` and
+`neighbours` decide.
 """
 
 from __future__ import annotations

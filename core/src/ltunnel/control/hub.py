@@ -73,10 +73,10 @@ class HubSide:
         if not was_there:
             peer.path = None
         self._p.paths.move(session, peer, proved.path, now)
-        self._p.subnets.offer(peer, proved.claim.routes)
-        self._p.subnets.settle(now, peer.path)
         self._p.sounding.begin(session, peer.limit)
         self.greet(session, epoch, now)
+        self._p.subnets.offer(peer, proved.claim.routes)
+        self._p.subnets.settle(now, peer.path)
         if not was_there or before != (peer.name, peer.hosts, peer.limit):
             self._introductions.changed(session, now)
         if not was_there:

@@ -1,4 +1,4 @@
-"""The nodes that the hub has introduced: their keys, names and addresses, and what of that this node believes.
+"""The nodes that the hub has introduced: their keys, names, addresses, networks, and what of that this node believes.
 
 The hub's newest word counts: an address that it gives to another node is taken from the one that had it. But a name
 whose key was pinned when a handshake had proved it stays with that key: under another one it is refused.
