@@ -1,5 +1,6 @@
 """Networks behind machines: devices that run no ltunnel are reached through one that does, and no farther."""
 
+import re
 import sys
 from collections import Counter
 
@@ -61,6 +62,25 @@ def test_without_masquerade_devices_see_who_it_is(lab: Lab) -> None:
         assert lan.hears_from(source) >= 4
     assert reaches(lan.device, network.inner(1)), "and devices can begin"
     assert "masquerade" not in gate.host.nft("list ruleset")
+
+
+@pytest.mark.parametrize("masquerade", [True, False], ids=["masquerade", ""])
+def test_devices_hear_what_is_too_large_and_what_leads_nowhere(lab: Lab, masquerade: bool) -> None:
+    """What goes by the hub has less room: errors about that reach the device, through the gate."""
+    network, lan = accepting(lab), Lan(lab, 0)
+    offer(network, lan, "-p2p=false", masquerade=masquerade)
+    far = accept(network, "-p2p=false")
+    wait_routed(far, *lan.networks)
+    lan.lead_back("10.0.0.0/24", "fd00::/64")
+    assert reaches(lan.device, network.inner(1))
+    room = far.status()["tun"]["mtu"]
+    for to, headers, said in ((network.inner(1), 28, "Frag needed"), (network.inner6(1), 48, "Packet too big")):
+        words = ("ping", "-M", "do", "-c", "3", "-i", "0.2", "-W", "1", "-s", str(room - headers), to)
+        shown = lan.device.run(*words, check=False).stdout
+        assert said in shown
+        assert re.search(r"mtu ?= ?(\d+)", shown)[1] < str(room)  # type: ignore[index]
+    for to, said in (("10.0.0.99", "Host Unreachable"), ("fd00::99", "unreachable")):
+        assert said in lan.device.run("ping", "-c", "2", "-i", "0.2", "-W", "1", to, check=False).stdout
 
 
 def test_networks_behind_the_hub(lab: Lab) -> None:

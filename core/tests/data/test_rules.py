@@ -70,6 +70,20 @@ def test_a_packet_too_big_for_the_peer_is_refused_with_its_mtu(net):
     assert peer_of(left).stats.drops == {Drop.TOO_BIG: 3}
 
 
+def test_a_device_behind_this_machine_hears_of_it_from_who_it_sent_to(net):
+    """An error from one of this machine's own addresses would not get past its kernel, which takes it for a martian."""
+    _, right = net.pair(routes=("192.168.7.0/24", "fd07::/64"))
+    peer_of(right).mtu = 1300
+    for device, far, nobody in (("192.168.7.20", "10.0.0.1", "10.0.0.9"), ("fd07::20", "fd00::1", "fd00::9")):
+        right.tun.inject(packets.udp(device, nobody, 1, 2, b"x"))
+        right.tun.inject(packets.udp(device, far, 1, 2, bytes(1340)))
+    assert right.pump() == []
+    told = [(packet.source, packet.destination) for packet in right.tun.parsed()]
+    assert told == [
+        ("10.0.0.9", "192.168.7.20"), ("10.0.0.1", "192.168.7.20"), ("fd00::9", "fd07::20"), ("fd00::1", "fd07::20"),
+    ]  # fmt: skip
+
+
 def test_a_packet_that_may_be_fragmented_is(net):
     left, right = net.pair(mtu=1400, right_mtu=700)
     body = struct.pack(">HHHH", 1, 2, 1308, 0) + bytes(range(256)) * 5 + bytes(20)

@@ -32,10 +32,6 @@ class Local:
         """Address (packed) to send ICMP errors of an IP version from, if there is one."""
         return self._sources.get(version)
 
-    def is_own(self, address: bytes) -> bool:
-        """Whether a packed address is this machine's."""
-        return address in self._own
-
     def owns(self, data: bytearray | bytes, ip: int) -> bool:
         """Whether the packet at ``data[ip:]`` is for this machine."""
         return destination(data, ip) in self._own

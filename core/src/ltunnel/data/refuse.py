@@ -58,8 +58,8 @@ class Refusals:
         return [NO_OFFLOAD + piece for piece in inet.fragments(bytes(inner), peer.mtu)]
 
     def _source(self, packet: bytes) -> bytes | None:
-        """Choose who reports an error: this machine; but its own kernel takes nothing from itself."""
-        if self._local.is_own(source(packet, 0)):
+        """Choose who reports an error: this machine; but its own kernel takes nothing from itself, nor passes it on."""
+        if self._local.takes(source(packet, 0)):
             return destination(packet, 0)
         return self._local.source(packet[0] >> 4)
 
