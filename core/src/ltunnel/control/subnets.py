@@ -219,7 +219,8 @@ class Subnets:
                 at = bisect_left(self._firsts, offer.span[:2])
                 self._firsts.insert(at, offer.span[:2])
                 self._holders.insert(at, offer)
-                accepted += [offer] * (not was_held)
+                if not was_held:
+                    accepted.append(offer)
             elif was_held or reason != offer.reason:
                 refused.append(offer)
             offer.reason = reason
