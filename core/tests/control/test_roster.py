@@ -33,7 +33,7 @@ class Setting:
         self.hub = Session(Peer(HUB, "hub", is_hub=True))
         self.hub.peer.hosts = frozenset({ADDRESSES[0].packed})
         self.pins = pins or Pins({})
-        self.subnets = Subnets(self.ctx, 0.0)
+        self.subnets = Subnets(self.ctx)
         self.roster = Roster(self.ctx, self.pins, self.hub, self.subnets)
 
     def introduce(self, *entries: PeerEntry) -> list[str]:

@@ -95,7 +95,7 @@ class Control:
         liveness = Liveness(ctx)
         self._p = Parts(
             ctx, epochs, liveness, Paths(ctx, liveness), Initiation(ctx, epochs), Acceptance(ctx, epochs, now),
-            Sounding(ctx), Subnets(ctx, now),
+            Sounding(ctx), Subnets(ctx),
         )  # fmt: skip
         self._stopped = False
         self._hub_side = HubSide(self._p, bindings) if settings.role is Role.HUB else None

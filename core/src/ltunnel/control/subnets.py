@@ -26,7 +26,7 @@ from typing import NamedTuple, Protocol
 from ltunnel.control.context import Context
 from ltunnel.control.events import Level
 from ltunnel.control.flows import address_of, describe_endpoint
-from ltunnel.control.limits import Bucket
+from ltunnel.control.limits import Buckets
 from ltunnel.control.settings import Role
 from ltunnel.control.timers import Timer
 from ltunnel.plugin import Address, Flow
@@ -36,8 +36,8 @@ from ltunnel.wire.relay import node_name
 
 OFFER_LIMIT = 4096
 """Offers that are looked at; each costs a few microseconds whenever something changes."""
-EVENT_RATE, EVENT_BURST = 1.0, 256.0
-"""Events about them in a second, and at once: whoever joins again and again offers again and again. Status has all."""
+EVENT_RATE, EVENT_BURST = 1.0, 96.0
+"""Events about those of one peer in a second, and at once: it may join again and again. Status has all."""
 
 NOBODYS = ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3", "::/127", "fe80::/10", "ff00::/8")
 """This host, loopback, link-local, multicast and reserved addresses: behind no machine (RFC 6890)."""
@@ -112,7 +112,7 @@ class Subnets:
         "_numbers", "_offers", "_outer", "_own", "_tunnel", "follower", "taken",
     )  # fmt: skip
 
-    def __init__(self, ctx: Context, now: float) -> None:
+    def __init__(self, ctx: Context) -> None:
         settings = ctx.settings
         self._ctx = ctx
         self._accept = tuple(map(_Span.of, settings.accept_routes))
@@ -121,7 +121,7 @@ class Subnets:
         self._links: tuple[tuple[Network, _Span], ...] = ()
         self._hub_paths: tuple[Address, ...] = ()
         self._hub_names: tuple[Address, ...] = ()
-        self._events = Bucket(EVENT_RATE, EVENT_BURST, now)
+        self._events = Buckets(EVENT_RATE, EVENT_BURST, OFFER_LIMIT)
         self._numbers = count()
         self._offers: dict[bytes, dict[Network, _Offer]] = {}  # by the peer's key
         self._gone: list[_Offer] = []  # accepted ones that were withdrawn since the last look
@@ -328,8 +328,8 @@ class Subnets:
     def _emit(
         self, name: str, offer: _Offer, text: str, now: float, level: Level = Level.INFO, **fields: str
     ) -> None:  # fmt: skip
-        if self._events.take(now):
-            peer = offer.peer
+        peer = offer.peer
+        if self._events.take(peer.key, now):
             self._ctx.emit(
                 name, text, level, name=peer.name, key=peer.key.hex(), network=str(offer.network), **fields
             )  # fmt: skip

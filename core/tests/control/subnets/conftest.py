@@ -22,7 +22,7 @@ class Place:
         changes = {"accept_routes": tuple(map(ip_network, accept)), "routes": tuple(map(ip_network, routes))}
         self.now = 1000.0
         self.ctx = Context(base("here", role, "10.0.0.1/24", **changes), bytes, 0.0, describe_endpoint, ("udp",), None)
-        self.subnets = Subnets(self.ctx, self.now)
+        self.subnets = Subnets(self.ctx)
         self.subnets.follower = self
         self.told: list[list[str]] = []
         self.peers: dict[str, Peer] = {}

@@ -30,6 +30,8 @@ def test_events_are_bounded(hub):
         hub.offer("a")
     assert len(hub.events()) == EVENT_BURST
     assert hub.taken == []
+    hub.offer("b", OFFICE)
+    assert hub.events() == ["route-accepted"], "nobody makes another go unnoticed"
 
 
 networks = st.builds(
