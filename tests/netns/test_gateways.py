@@ -45,6 +45,25 @@ def test_another_gateway_takes_over(lab: Lab, end: signal.Signals) -> None:
     assert traffic.ping(far.host, lan.address, count=1).received == 0
 
 
+def test_devices_are_reached_while_the_hub_is_away(lab: Lab) -> None:
+    network, lan = accepting(lab), Lan(lab, 0)
+    gate, far = offer(network, lan), accept(network)
+    wait_routed(far, *lan.networks)
+    assert reaches(far.host, lan.address)
+    far.wait_status(lambda _: path(far, network.inner(0)) == "public", "go straight")
+    network.hub.program.kill()
+    for node in (far, gate):
+        node.wait_status(lambda status: status["state"] == "connecting", "miss the hub", NOTICED)
+    wait_routed(far, *lan.networks)
+    assert reaches(far.host, lan.address)
+    network.hub.start()
+    far.wait_up(NOTICED)
+    gate.wait_up(NOTICED)
+    wait_routed(network.hub, *lan.networks)
+    wait_routed(far, *lan.networks)
+    assert reaches(far.host, lan.address)
+
+
 # ---------------------------------------------------------------- before and after
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from lab import Lab, Program, Tunnel, traffic
 from lab.lan import Lan, accept, accepting, config, offer, path, reaches, refused, routed, wait_routed
+from lab.nat import Site
 from lab.network import HUB_OUTER, KEY, Network, attach_node
 
 pytestmark = pytest.mark.netns
@@ -103,6 +104,22 @@ def test_networks_behind_the_hub(lab: Lab) -> None:
     hub.start()
     wait_routed(far, *lan.networks)
     assert reaches(far.host, lan.address)
+
+
+def test_an_office_behind_its_router(lab: Lab) -> None:
+    """The gateway is one machine of the LAN among others, and nobody asked the router for anything."""
+    network = accepting(lab)
+    office, home = Site(lab, 0, subnet=7), Site(lab, 1)
+    gate, device, far = office.add_host("gate"), office.add_host("device"), home.add_host("far")
+    gate.sysctl({"net.ipv4.ip_forward": 1})
+    network.add_node(KEY, config(lab, "gate", routes=["192.168.7.0/24"]), host=gate)
+    laptop = network.add_node(KEY, config(lab, "far", accept_routes="all"), host=far)
+    wait_routed(laptop, "192.168.7.0/24")
+    assert reaches(far, "192.168.7.3")
+    laptop.wait_status(lambda _: path(laptop, network.inner(0)) == "public", "go straight")
+    there = traffic.transfer(far, device, "192.168.7.3", megabytes=5)
+    assert there.sent == there.received
+    assert reaches(far, "192.168.7.1"), "the router, too"
 
 
 @pytest.mark.parametrize("masquerade", [True, False], ids=["masquerade", ""])
