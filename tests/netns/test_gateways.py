@@ -113,6 +113,7 @@ def test_a_machine_that_does_not_forward_says_what_to_do(lab: Lab) -> None:
     assert traffic.ping(far.host, lan.address, count=2).received == 0
     for line in warnings:
         lan.gate.run("sysctl", *line.split("sysctl ")[1].split())
+    assert [line for line in gate.status()["warnings"] if "sysctl" in line] == []
     assert reaches(far.host, lan.address)
     assert reaches(far.host, lan.address6)
 

@@ -11,7 +11,7 @@ import pytest
 from lab import Lab
 from lab.raw import inside
 from ltunnel.plugin import HostRule, HostRuleKind, PortKind, PortSpec
-from ltunnel.runtime.gateway import serve_networks
+from ltunnel.runtime.gateway import masquerade, not_forwarded
 from ltunnel.runtime.host_changes import HostChanges
 from ltunnel.runtime.netlink import configure_tun
 from ltunnel.runtime.raw import open_raw
@@ -92,9 +92,14 @@ def gateway(lab: Lab) -> Iterator[Gateway]:
     gateway.close()
 
 
-def serve(gateway: Gateway, changes: HostChanges, *, masquerade: bool = True) -> list[str]:
+def serve(gateway: Gateway, changes: HostChanges) -> None:
     with inside(gateway.host):
-        return serve_networks(NETWORKS, changes, masquerade=masquerade)
+        assert masquerade(NETWORKS, changes) == []
+
+
+def lacking(gateway: Gateway, changes: HostChanges) -> list[str]:
+    with inside(gateway.host):
+        return not_forwarded(NETWORKS, changes)
 
 
 def close(gateway: Gateway, changes: HostChanges) -> None:
@@ -105,7 +110,8 @@ def close(gateway: Gateway, changes: HostChanges) -> None:
 @pytest.mark.parametrize("version", [4, 6])
 def test_a_device_without_a_route_back_answers_to_the_gateway(gateway: Gateway, version: int) -> None:
     changes = gateway.start()
-    assert serve(gateway, changes) == []
+    serve(gateway, changes)
+    assert lacking(gateway, changes) == []
     for number, source in enumerate((FAR[version], BEHIND_FAR[version])):
         assert gateway.come_out(source, DEVICE[version], 4000 + number) == GATE[version]
         assert gateway.answered(source, DEVICE[version])
@@ -114,8 +120,7 @@ def test_a_device_without_a_route_back_answers_to_the_gateway(gateway: Gateway, 
 
 @pytest.mark.parametrize("version", [4, 6])
 def test_without_masquerade_a_device_sees_who_it_is(gateway: Gateway, version: int) -> None:
-    changes = gateway.start()
-    assert serve(gateway, changes, masquerade=False) == []
+    gateway.start()
     assert gateway.host.nft("list ruleset") == ""
     for network in ("10.0.0.0/24", "fd00::/64"):
         gateway.device.add_route(network, GATE[6 if ":" in network else 4])
@@ -179,12 +184,14 @@ def test_it_stands_beside_the_rules_of_fake_tcp_by_a_second_device(gateway: Gate
 def test_what_is_to_be_switched_on_is_named(gateway: Gateway) -> None:
     changes = gateway.start()
     gateway.host.sysctl({"net.ipv4.ip_forward": 0, "net.ipv6.conf.all.forwarding": 0})
-    warnings = serve(gateway, changes)
+    serve(gateway, changes)
+    warnings = lacking(gateway, changes)
     assert [line.split("sysctl ")[1] for line in warnings] == [
         "-w net.ipv4.ip_forward=1", "-w net.ipv6.conf.all.forwarding=1",
     ]  # fmt: skip
     for line in warnings:
         gateway.host.run("sysctl", *line.split("sysctl ")[1].split())
+    assert lacking(gateway, changes) == []
     for version in (4, 6):
         assert gateway.come_out(FAR[version], DEVICE[version]) == GATE[version]
     close(gateway, changes)

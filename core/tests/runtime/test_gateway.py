@@ -5,7 +5,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 import pytest
 
 from ltunnel.errors import HostError
-from ltunnel.runtime.gateway import serve_networks
+from ltunnel.runtime.gateway import masquerade, not_forwarded
 
 FOUR, OTHER, SIX = ip_network("192.168.7.0/24"), ip_network("10.9.0.0/16"), ip_network("fd07::/64")
 
@@ -29,14 +29,9 @@ class Changes:
 
 def test_a_machine_that_forwards_needs_masquerade_alone():
     changes = Changes()
-    assert serve_networks([FOUR, SIX], changes, masquerade=True) == []
+    assert not_forwarded([FOUR, SIX], changes) == []
+    assert masquerade([FOUR, SIX], changes) == []
     assert changes.masqueraded == [FOUR, SIX]
-
-
-def test_it_can_do_without_masquerade():
-    changes = Changes()
-    assert serve_networks([FOUR], changes, masquerade=False) == []
-    assert changes.masqueraded == []
 
 
 @pytest.mark.parametrize(
@@ -50,20 +45,20 @@ def test_it_can_do_without_masquerade():
 )  # fmt: skip
 def test_what_to_switch_on_is_said_for_the_networks_that_need_it(setting, text):
     changes = Changes(**{setting: "0"})
-    assert serve_networks([FOUR, SIX, OTHER], changes, masquerade=True) == [f"nobody reaches {text}"]
-    assert changes.masqueraded == [FOUR, SIX, OTHER], "it may be switched on later"
-    assert serve_networks([], changes, masquerade=True) == []
+    assert not_forwarded([FOUR, SIX, OTHER], changes) == [f"nobody reaches {text}"]
+    assert not_forwarded([], changes) == []
+    changes.settings[setting] = "1"
+    assert not_forwarded([FOUR, SIX, OTHER], changes) == []
 
 
 def test_a_version_that_is_not_offered_need_not_be_forwarded():
-    changes = Changes(**{"net/ipv6/conf/all/forwarding": "0"})
-    assert serve_networks([FOUR], changes, masquerade=True) == []
+    assert not_forwarded([FOUR], Changes(**{"net/ipv6/conf/all/forwarding": "0"})) == []
 
 
 def test_without_nft_it_goes_on_with_a_warning():
     changes = Changes()
     changes.broken = True
-    assert serve_networks([FOUR, OTHER], changes, masquerade=True) == [
+    assert masquerade([FOUR, OTHER], changes) == [
         "goes without masquerade, so devices in 192.168.7.0/24, 10.9.0.0/16 need a route back to here: nft is missing"
     ]
 
@@ -71,4 +66,4 @@ def test_without_nft_it_goes_on_with_a_warning():
 def test_who_offers_nothing_needs_no_nft():
     changes = Changes()
     changes.broken = True
-    assert serve_networks([], changes, masquerade=True) == []
+    assert masquerade([], changes) == []

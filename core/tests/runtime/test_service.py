@@ -97,6 +97,13 @@ def test_the_status_joins_what_node_and_runtime_know(around):
     assert status["ports"][0]["local"] == f"127.0.0.1:{around.port.local[1]}"
 
 
+def test_a_warning_that_is_checked_goes_when_it_is_heeded(around):
+    around.service._check = lambda: ["switch it on"]
+    assert around.service.status(0.0)["warnings"] == ["beware", "switch it on"]
+    around.service._check = list
+    assert around.service.status(0.0)["warnings"] == ["beware"]
+
+
 def test_what_an_answer_tells_of_is_stored_before(around):
     around.node.events = [Event(name="pins", text="met the hub")]
     around.service.answer({"command": "status"}, 0.0)

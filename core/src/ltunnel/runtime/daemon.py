@@ -35,7 +35,7 @@ from ltunnel.registry import Part, Stack
 from ltunnel.runtime.control_socket import ControlSocket
 from ltunnel.runtime.folders import run_folder, state_folder
 from ltunnel.runtime.fresh_ports import FreshPorts
-from ltunnel.runtime.gateway import serve_networks
+from ltunnel.runtime.gateway import masquerade, not_forwarded
 from ltunnel.runtime.host_changes import HostChanges
 from ltunnel.runtime.hub_address import HubAddress, wait_for_address
 from ltunnel.runtime.link import link_mtu
@@ -123,7 +123,7 @@ def _assemble(config: Config, read: Read | None, log: Log, stack: ExitStack) -> 
     tun = open_tun(config.tun_name)
     stack.callback(tun.close)
     clashes = configure_tun(tun.name, mtu=settings.mtu, queue=config.send_queue_size, addresses=settings.addresses)
-    behind = serve_networks(settings.routes, changes, masquerade=config.masquerade)
+    behind = masquerade(settings.routes, changes) if config.masquerade else []
 
     agent, mapper, policy = _direct_paths(plugins, [name for name, _, _ in opened])
     now = time.monotonic()
@@ -152,6 +152,7 @@ def _assemble(config: Config, read: Read | None, log: Log, stack: ExitStack) -> 
             "pins": partial(_save_pins, state, pins, node.control),
         },
         warnings=[*_key_warnings(settings), *loud, *warnings, *clashes, *behind],
+        check=partial(not_forwarded, settings.routes, changes),
     )
     stack.callback(service.close)
     if settings.accept_routes:

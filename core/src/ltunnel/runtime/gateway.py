@@ -15,18 +15,24 @@ from ltunnel.runtime.host_rules import Network
 _FORWARDS = {4: "net/ipv4/ip_forward", 6: "net/ipv6/conf/all/forwarding"}
 
 
-def serve_networks(networks: Sequence[Network], changes: HostChanges, *, masquerade: bool) -> list[str]:
-    """Prepare this machine for the networks behind it; returns warnings, with what to do about them."""
+def not_forwarded(networks: Sequence[Network], changes: HostChanges) -> list[str]:
+    """Look whether this machine forwards; returns warnings for networks that nobody reaches by it, with what to do."""
     warnings = []
     for version, setting in _FORWARDS.items():
         behind = ", ".join(str(network) for network in networks if network.version == version)
         if behind and changes.setting(setting) == "0":
             name = setting.replace("/", ".")
             warnings.append(f"nobody reaches {behind} through this machine, which does not forward: sysctl -w {name}=1")
-    if masquerade and networks:
-        try:
-            changes.masquerade(networks)
-        except HostError as error:
-            behind = ", ".join(map(str, networks))
-            warnings.append(f"goes without masquerade, so devices in {behind} need a route back to here: {error}")
     return warnings
+
+
+def masquerade(networks: Sequence[Network], changes: HostChanges) -> list[str]:
+    """Have devices there answer to this machine; returns a warning if that cannot be had."""
+    if not networks:
+        return []
+    try:
+        changes.masquerade(networks)
+    except HostError as error:
+        behind = ", ".join(map(str, networks))
+        return [f"goes without masquerade, so devices in {behind} need a route back to here: {error}"]
+    return []

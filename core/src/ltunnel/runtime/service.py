@@ -44,7 +44,8 @@ class Service:
     """Runs a node on a loop until the loop is stopped.
 
     `ports` are those of each transport, in the node's order. `savers` store what an event of that name says has
-    changed; they raise OSError, and are then tried again until they succeed.
+    changed; they raise OSError, and are then tried again until they succeed. `check` returns further warnings, which
+    hold as long as it does.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Service:
         log: Log,
         savers: dict[str, Save],
         warnings: Sequence[str] = (),
+        check: Callable[[], list[str]] = list,
     ) -> None:
         self.node = node
         self.fresh_ports: FreshPorts | None = None
@@ -71,6 +73,7 @@ class Service:
         self._log = log
         self._savers = savers
         self._warnings = list(warnings)
+        self._check = check
         self._mapping: dict[str, str | None] = {}
         """By which protocol a router maps the port of a carrier."""
         self._instances: dict[int, Instance] = {}  # opened on demand, by index of the transport
@@ -194,7 +197,7 @@ class Service:
             **self.node.status(now),
             "version": __version__,
             "uptime": round(now - self._started, 3),
-            "warnings": self._warnings,
+            "warnings": [*self._warnings, *self._check()],
             "internal_errors": self._stumbles,
             "tun": {
                 "name": self._tun.name,
@@ -318,7 +321,7 @@ class Service:
         }
         text = f"{settings.role.value} {name} is running, key check {settings.keys.check}"
         self._log(Event(name="start", text=text, fields=fields))
-        for warning in self._warnings:
+        for warning in (*self._warnings, *self._check()):
             self._log(Event(name="warning", text=warning, level=Level.WARNING))
 
     def _change_fec(self, request: dict[str, Any], now: float) -> dict[str, Any]:
