@@ -1,5 +1,4 @@
 import itertools
-from collections.abc import Iterator
 
 import pytest
 
@@ -51,13 +50,6 @@ class Name:
             self.hub._resolver._collect(now)
         assert self.lookups - before in (0, 1)
         return due
-
-
-@pytest.fixture
-def loop() -> Iterator[Loop]:
-    loop = Loop()
-    yield loop
-    loop.close()
 
 
 def test_while_connected_nothing_is_looked_up(loop):

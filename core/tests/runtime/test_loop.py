@@ -5,14 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ltunnel.runtime.loop import Loop, make_event, signals
-
-
-@pytest.fixture
-def loop() -> Iterator[Loop]:
-    loop = Loop()
-    yield loop
-    loop.close()
+from ltunnel.runtime.loop import make_event, signals
 
 
 @pytest.fixture

@@ -41,13 +41,6 @@ class FakeSocket:
 
 
 @pytest.fixture
-def loop() -> Iterator[Loop]:
-    loop = Loop()
-    yield loop
-    loop.close()
-
-
-@pytest.fixture
 def machine(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
     machine = Machine(loop, monkeypatch)
     yield machine

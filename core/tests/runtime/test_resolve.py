@@ -1,19 +1,12 @@
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
 from ltunnel.plugin import Address
 from ltunnel.runtime.loop import Loop
 from ltunnel.runtime.resolve import Answer, ResolveError, Resolver, is_numeric, look_up
-
-
-@pytest.fixture
-def loop() -> Iterator[Loop]:
-    loop = Loop()
-    yield loop
-    loop.close()
 
 
 def resolve(loop: Loop, lookup: Callable[[str, int], list[Address]], times: int = 1) -> list[Answer]:
