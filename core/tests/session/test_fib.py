@@ -70,3 +70,18 @@ def test_a_peer_owns_its_hosts_and_networks(peers):
     assert b.owns(packed("fd00::9"))
     assert not b.owns(packed("11.0.0.1"))
     assert not b.owns(packed("::a00:1"))
+
+
+def test_what_a_peer_owned_once_it_does_not_own_for_ever(peers):
+    _, b, _ = peers
+    assert b.owns(packed("10.9.9.9"))
+    b.networks = b.networks[1:]
+    assert not b.owns(packed("10.9.9.9"))
+    assert b.owns(packed("fd00::9"))
+
+
+def test_many_sources_behind_a_peer_cost_no_memory(peers):
+    _, b, _ = peers
+    for number in range(10_000):
+        assert b.owns((0x0A << 24 | number).to_bytes(4, "big"))
+    assert len(b._known) <= 4096

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 Network = IPv4Network | IPv6Network
 
+_KNOWN_LIMIT = 4096
+
 
 def contains(network: Network, address: bytes) -> bool:
     """Whether a packed address (4 or 16 bytes) lies in a network."""
@@ -100,8 +102,8 @@ class Peer:
     """The far end of sessions, identified by its static public key (32 bytes)."""
 
     __slots__ = (
-        "epoch", "fec", "hosts", "is_hub", "key", "last_handshake", "last_rx", "last_tx", "limit", "mtu", "name",
-        "networks", "path", "quality", "rtt", "stats", "unanswered_since",
+        "_behind", "_known", "epoch", "fec", "hosts", "is_hub", "key", "last_handshake", "last_rx", "last_tx", "limit",
+        "mtu", "name", "networks", "path", "quality", "rtt", "stats", "unanswered_since",
     )  # fmt: skip
 
     def __init__(self, key: bytes, name: str = "", *, is_hub: bool = False) -> None:
@@ -112,7 +114,9 @@ class Peer:
         self.hosts: frozenset[bytes] = frozenset()
         """Inner addresses that are the peer's own, packed (4 or 16 bytes)."""
         self.networks: tuple[Network, ...] = ()
-        """Further prefixes that are routed to the peer."""
+        """Further prefixes that are routed to the peer; replaced as a whole."""
+        self._behind: tuple[Network, ...] = ()
+        self._known: set[bytes] = set()  # addresses found in `_behind`, as devices send more than once
         self.epoch: Epoch | None = None
         """The epoch to seal with."""
         self.path: Path | None = None
@@ -135,4 +139,15 @@ class Peer:
         """Whether a packed inner source address is the peer's to use (cryptokey routing)."""
         if source in self.hosts:
             return True
-        return any(contains(network, source) for network in self.networks)
+        known, networks = self._known, self.networks
+        if self._behind is not networks:
+            self._behind = networks
+            known.clear()
+        if source in known:
+            return True
+        if not any(contains(network, source) for network in networks):
+            return False
+        if len(known) >= _KNOWN_LIMIT:  # made-up sources must not cost memory
+            known.clear()
+        known.add(source)
+        return True
