@@ -168,6 +168,8 @@ def read_accepted(value: object) -> tuple[Network, ...]:
         return _EVERYTHING
     if not isinstance(value, str | list | tuple):
         raise ValueError("should be all, none, or networks such as 192.168.7.0/24")
+    if isinstance(value, list | tuple) and ALL in value:
+        raise ValueError(f'should be "{ALL}" without a list, or networks')
     return () if value == NONE else _networks(value)
 
 
