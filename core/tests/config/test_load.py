@@ -171,7 +171,7 @@ def test_defaults_are_the_documents(write: Write) -> None:
          "routes: 192.168.7.0/24 needs an IPv4 address in tunnel_addr"),
         ({"accept_routes": True},
          "accept_routes: should be all, none, or networks such as 192.168.7.0/24 (got true)"),
-        ({"accept_routes": ["all"]}, 'accept_routes: should be networks, such as 192.168.7.0/24 (got ["all"])'),
+        ({"accept_routes": ["all"]}, 'accept_routes: should be "all" without a list, or networks (got ["all"])'),
         ({"accept_routes": "10.1.2.3/8"},
          'accept_routes: should have no bits behind the prefix: 10.0.0.0/8 (got "10.1.2.3/8")'),
         ({"masquerade": "perhaps"},

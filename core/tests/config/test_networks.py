@@ -45,12 +45,6 @@ def test_it_is_read_or_refused(field: str, written: Any) -> None:
     assert _read(field, ",".join(map(str, networks)) or "none") == networks
 
 
-def test_all_is_no_network_among_others() -> None:
-    with pytest.raises(ConfigError, match='^accept_routes: should be "all" without a list, or networks'):
-        _read("accept_routes", ["all"])
-    assert [network.prefixlen for network in _read("accept_routes", "all")] == [0, 0]
-
-
 def _read(field: str, written: Any) -> tuple[IPv4Network | IPv6Network, ...]:
     config = load(None, {field: written, "tunnel_addr": "198.18.0.1/24,fd00:1::1/64"}, {})
     return getattr(config, field)  # type: ignore[no-any-return]
