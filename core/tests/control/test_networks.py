@@ -206,6 +206,24 @@ def test_a_network_in_which_a_node_turns_up_is_refused(net):
     assert net.run(60, until=lambda: len(site.a.networks) == 2)
 
 
+def test_a_source_that_a_node_makes_up_takes_no_network_from_another(net):
+    """It sends from an address in which it is not, and offers a part of the network that does not hold that."""
+    site = Site(net, routes=(ip_network("203.0.113.64/26"),))
+    e = site.add_office("e", "10.0.0.8/24", routes=(ip_network("203.0.113.100/32"),), flow=("192.0.2.1", 9))
+    net.run(0.5)
+    for _ in range(5):
+        e.flow = ("203.0.113.77", 40000)
+        e.send("10.0.0.1", b"from elsewhere")
+        e.flow = ("192.0.2.1", 9)
+        net.run(1)
+        assert site.hub.peers[key(e)].path.flow == ("203.0.113.77", 40000), "for a moment"
+        net.run(20)
+        assert site.hub.got.pop() == b"from elsewhere"
+        assert site.reaches(site.a, "203.0.113.100") == "office"
+    assert site.hub.networks == site.a.networks == (ip_network("203.0.113.64/26"),)
+    assert not site.a.texts("route-withdrawn")
+
+
 def test_a_node_that_joins_from_inside_a_network(net):
     site = Site(net, routes=(LAN, ip_network("203.0.113.64/26")))
     net.kill(site.a)

@@ -41,6 +41,7 @@ class Parts(NamedTuple):
         sent = self.liveness.pong(session, peer, pong, transport, flow, now)
         if sent is not None:
             self.paths.proved(session, peer, sent, now)
+            self.subnets.settle(now, peer.path)
         return sent is not None
 
 

@@ -7,12 +7,15 @@
            own links, outer addresses ───┘                     └─► `Follower`: tells nodes, leaves paths
 
 Of two that overlap the one that came first is accepted, for as long as it is offered and nothing else speaks against
-it; then the other takes its place. So two machines may be the way to one network, one of them standing by.
+it; then the other takes its place. So two machines may be the way to one network, one of them standing by. Whether
+somebody is reached in it is nothing that others gain by: it is refused then, and keeps its place.
 
 The kernel sends whatever is for an accepted network into the tunnel, our own datagrams too: what carries the tunnel
 must not go there, or it would go around in circles. So a node sends nothing straight to an address inside of one (it
 asks `holds` and `leads_into`, and forgets the paths it had), and a network that holds the address by which the hub, or
-on a hub any node, is reached is refused.
+on a hub any node, is reached is refused. Addresses that have not proved themselves do not count, since anybody can
+name any. What goes there meanwhile goes in circles no longer than the path's budget lasts, which each round takes from
+and only what comes from outside adds to.
 """
 
 from __future__ import annotations
@@ -86,7 +89,7 @@ _RESERVED = _spans(map(ip_network, NOBODYS))
 class _Offer:
     """A network that a peer offers."""
 
-    __slots__ = ("held", "late", "network", "number", "peer", "reached", "reason", "span")
+    __slots__ = ("held", "late", "network", "number", "peer", "placed", "reached", "reason", "span")
 
     def __init__(self, peer: Peer, network: Network, number: int) -> None:
         self.peer = peer
@@ -96,6 +99,8 @@ class _Offer:
         """In order of coming."""
         self.held = False
         """Whether it is accepted."""
+        self.placed = False
+        """Whether it is accepted, or would be if nobody were reached in it, and was before: no other may overlap it."""
         self.late = False
         """Whether all others go first."""
         self.reason = ""
@@ -108,8 +113,8 @@ class Subnets:
     """Offers by peer. Whoever changes something calls `settle` (or `look`) then, once for all changes."""
 
     __slots__ = (
-        "_accept", "_ctx", "_dirty", "_events", "_firsts", "_gone", "_holders", "_hub_names", "_hub_paths", "_links",
-        "_numbers", "_offers", "_outer", "_own", "_tunnel", "follower", "taken",
+        "_accept", "_ctx", "_dirty", "_events", "_firsts", "_gone", "_hub_names", "_hub_paths", "_links", "_numbers",
+        "_offers", "_outer", "_own", "_placed", "_tunnel", "follower", "taken",
     )  # fmt: skip
 
     def __init__(self, ctx: Context) -> None:
@@ -126,8 +131,8 @@ class Subnets:
         self._offers: dict[bytes, dict[Network, _Offer]] = {}  # by the peer's key
         self._gone: list[_Offer] = []  # accepted ones that were withdrawn since the last look
         self._dirty = False
-        self._firsts: list[tuple[int, int]] = []  # of what is accepted: version and first address, sorted
-        self._holders: list[_Offer] = []  # in the same order; they do not overlap
+        self._firsts: list[tuple[int, int]] = []  # of those that have a place: version and first address, sorted
+        self._placed: list[_Offer] = []  # in the same order; they do not overlap
         self._outer: list[tuple[int, int, str]] = []  # version, address, who is reached there; sorted
         self.taken: tuple[Network, ...] = ()
         """All that is accepted, sorted: what the kernel is to send into the tunnel."""
@@ -199,26 +204,33 @@ class Subnets:
     # ---------------------------------------------------------------- vetting
 
     def settle(self, now: float, path: Path | None = None) -> None:
-        """Look again if offers have changed, or `path`, which a session took, leads into an accepted network."""
-        if self._dirty or (path is not None and self.leads_into(path.transport, path.flow)):
+        """Look again if offers have changed, or `path`, which a session took, leads into an accepted network.
+
+        One that has not proved itself does not count yet: settle again when it has.
+        """
+        proved = path is not None and path.budget is None
+        if self._dirty or (path is not None and proved and self.leads_into(path.transport, path.flow)):
             self.look(now)
 
     def look(self, now: float) -> None:
-        """Vet all offers, those first that are accepted, and let the outcome take effect."""
+        """Vet all offers, those first that have a place, and let the outcome take effect."""
         self._dirty = False
         self._outer = self._reached()
-        self._firsts, self._holders = [], []
+        self._firsts, self._placed = [], []
         gone, self._gone = self._gone, []
         changed = {offer.peer.key: offer.peer for offer in gone}
         refused: list[_Offer] = []
         accepted: list[_Offer] = []
-        for offer in sorted(self._all(), key=lambda each: (each.late, not each.held)):
-            reason, was_held = self._why(offer, now), offer.held
+        for offer in sorted(self._all(), key=lambda each: (each.late, not each.placed)):
+            was_held, against = offer.held, self._why(offer)
+            reason = against or self._in_use(offer, now)
             offer.held = not reason
-            if offer.held:
+            offer.placed = not against and (offer.held or offer.placed)
+            if offer.placed:
                 at = bisect_left(self._firsts, offer.span[:2])
                 self._firsts.insert(at, offer.span[:2])
-                self._holders.insert(at, offer)
+                self._placed.insert(at, offer)
+            if offer.held:
                 if not was_held:
                     accepted.append(offer)
             elif was_held or reason != offer.reason:
@@ -226,13 +238,13 @@ class Subnets:
             offer.reason = reason
             if offer.held is not was_held:
                 changed[offer.peer.key] = offer.peer
-        self.taken = tuple(offer.network for offer in self._holders)
+        self.taken = tuple(offer.network for offer in self._placed if offer.held)
         self._plan(now)
         self._apply(changed.values(), now)
         self._tell(gone, refused, accepted, now)
 
-    def _why(self, offer: _Offer, now: float) -> str:
-        """Return why an offer is not accepted; nothing if it is."""
+    def _why(self, offer: _Offer) -> str:
+        """Return why an offer is not accepted, whoever is reached in it; nothing if it is."""
         network, span = offer.network, offer.span
         if not any(map(span.within, self._accept)):
             return "it is not within accept_routes" if self._accept else "this machine accepts none (accept_routes)"
@@ -249,14 +261,11 @@ class Subnets:
         for link, others in self._links:
             if span.overlaps(others):
                 return f"this machine is in {link} itself"
-        when, reason = self._in_use(offer, now)
-        if now - when < Timer.NETWORKS.schedule.first:
-            return reason
         other = self._at(span)
         return "" if other is None else f"it overlaps a network of {other.peer.name}"
 
-    def _in_use(self, offer: _Offer, now: float) -> tuple[float, str]:
-        """Return when somebody was last reached in a network, and the reason that this is.
+    def _in_use(self, offer: _Offer, now: float) -> str:
+        """Return the reason that it is if somebody is reached in a network, or was not long ago; else nothing.
 
         It counts for a while after that, so that nobody who moves to and fro has all nodes be told each time.
         """
@@ -266,7 +275,8 @@ class Subnets:
             _, number, name = self._outer[at]
             address = IPv4Address(number) if version == 4 else IPv6Address(number)
             offer.reached = now, f"it holds {address}, by which {name} is reached"
-        return offer.reached
+        when, reason = offer.reached
+        return reason if now - when < Timer.NETWORKS.schedule.first else ""
 
     def _reached(self) -> list[tuple[int, int, str]]:
         """Return the outer addresses that must stay outside, sorted."""
@@ -275,18 +285,24 @@ class Subnets:
             found.append((address_of(describe_endpoint(0, address)), "the hub"))
         for session in ctx.sessions.values():
             peer = session.peer
-            if peer is not None and peer.path is not None and (ctx.settings.role is Role.HUB or peer.is_hub):
+            path = None if peer is None else peer.path
+            if peer is None or path is None or path.budget is not None:
+                continue
+            if ctx.settings.role is Role.HUB or peer.is_hub:
                 name = "the hub" if peer.is_hub else peer.name
-                found.append((address_of(ctx.describe(peer.path.transport, peer.path.flow)), name))
+                found.append((address_of(ctx.describe(path.transport, path.flow)), name))
         return sorted((ip.version, int(ip), name) for ip, name in found if ip is not None)
 
     def _at(self, span: _Span) -> _Offer | None:
-        """Return what is accepted and overlaps a span, if anything."""
+        """Return what has a place and overlaps a span, if anything."""
         at = bisect_right(self._firsts, (span.version, span.last)) - 1
-        return self._holders[at] if at >= 0 and self._holders[at].span.overlaps(span) else None
+        return self._placed[at] if at >= 0 and self._placed[at].span.overlaps(span) else None
 
     def _inside(self, address: IPv4Address | IPv6Address | None) -> bool:
-        return address is not None and self._at(_Span(address.version, int(address), int(address))) is not None
+        if address is None:
+            return False
+        offer = self._at(_Span(address.version, int(address), int(address)))
+        return offer is not None and offer.held
 
     def _all(self) -> list[_Offer]:
         """Return all offers in order of coming."""

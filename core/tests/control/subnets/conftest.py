@@ -46,8 +46,8 @@ class Place:
         self.move(name, where)
         return session
 
-    def move(self, name: str, where: str) -> None:
-        self.peer(name).path = Path(0, (where, 9000))
+    def move(self, name: str, where: str, budget: int | None = None) -> None:
+        self.peer(name).path = Path(0, (where, 9000), budget)
         self.subnets.settle(self.now, self.peer(name).path)
 
     def wait(self, seconds: float) -> None:

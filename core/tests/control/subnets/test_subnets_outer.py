@@ -90,3 +90,70 @@ def test_what_lies_inside(place):
     assert place.subnets.leads_into(0, inside)
     assert not place.subnets.leads_into(0, outside)
     assert not place.subnets.leads_into(0, "relay to 0011223344556677")
+
+
+# -------------------------------------------------------------------- addresses that anybody can name
+
+
+def test_an_address_that_has_not_proved_itself_does_not_count(hub):
+    """A datagram from a forged source makes it a node's path for a moment. That takes nothing from anybody."""
+    hub.offer("o", OFFICE)
+    hub.meet("e", "192.0.2.1")
+    hub.offer("e", "192.168.7.20/32")
+    hub.events()
+    hub.move("e", "192.168.7.5", 300)
+    hub.subnets.look(hub.now)
+    assert hub.owner("192.168.7.20") == "o"
+    assert hub.refused == [("192.168.7.20/32", "e", "it overlaps a network of o")]
+    assert hub.events() == []
+    hub.peer("e").path.budget = None
+    hub.subnets.settle(hub.now, hub.peer("e").path)
+    assert hub.taken == [], "it is the node's own"
+
+
+def test_who_is_reached_in_a_network_does_not_give_it_to_another(hub):
+    """It is refused, and nobody else gets any of it; then it is accepted again."""
+    hub.offer("o", OFFICE)
+    hub.offer("e", "192.168.7.20/32")
+    hub.meet("e", "192.168.7.5")
+    hub.offer("f", "192.168.7.128/25", "192.168.0.0/16")
+    assert hub.taken == []
+    assert [reason for _, name, reason in hub.refused if name != "o"] == ["it overlaps a network of o"] * 3
+    assert hub.owner("192.168.7.20") is None
+    assert not hub.subnets.holds(("192.168.7.20", 9000)), "nothing of it is routed"
+    hub.wait(500)
+    hub.move("e", "192.0.2.1")
+    hub.wait(61)
+    assert hub.taken == [str(OFFICE)]
+    assert hub.owner("192.168.7.20") == "o"
+
+
+def test_who_leaves_or_loses_a_network_keeps_no_place_in_it(hub):
+    hub.offer("o", OFFICE)
+    hub.offer("e", "192.168.7.20/32")
+    hub.meet("b", "192.168.7.5")
+    hub.offer("o")
+    assert hub.taken == ["192.168.7.20/32"]
+    hub.offer("o", OFFICE)
+    hub.move("b", "192.0.2.1")
+    hub.wait(61)
+    assert hub.refused == [(str(OFFICE), "o", "it overlaps a network of e")]
+
+
+def test_what_was_never_accepted_takes_no_place(hub):
+    """Or a network as wide as the internet, in which somebody always is, would keep all others away."""
+    hub.meet("b", "192.0.2.1")
+    hub.offer("e", "192.0.0.0/6")
+    hub.offer("o", OFFICE)
+    assert hub.taken == [str(OFFICE)]
+
+
+def test_whoever_is_gone_for_the_hub_keeps_no_place_from_others(place):
+    place.peer("hub").is_hub = True
+    place.meet("hub", "192.0.2.1")
+    place.offer("a", "172.16.0.0/16")
+    place.move("hub", "172.16.0.9")
+    assert place.refused == [("172.16.0.0/16", "a", "it holds 172.16.0.9, by which the hub is reached")]
+    place.subnets.defer(place.peer("a"))
+    place.offer("b", "172.16.4.0/24")
+    assert place.owner("172.16.4.1") == "b"
