@@ -248,6 +248,8 @@ class Subnets:
         network, span = offer.network, offer.span
         if not any(map(span.within, self._accept)):
             return "it is not within accept_routes" if self._accept else "this machine accepts none (accept_routes)"
+        if not any(network.version == own.version for own in self._tunnel):
+            return f"this machine has no IPv{network.version} address in the tunnel"
         if not network.prefixlen:
             return "it is every address that there is"
         for reserved, others in _RESERVED:

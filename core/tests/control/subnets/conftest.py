@@ -1,6 +1,6 @@
 """A machine's networks behind others, without the others."""
 
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address, ip_interface, ip_network
 
 import pytest
 
@@ -13,13 +13,18 @@ from ltunnel.control.timers import Timer
 from ltunnel.session import Path, Peer
 
 ALL = ("0.0.0.0/0", "::/0")
+TUNNEL = ("10.0.0.1/24", "fd00::1/64")
 
 
 class Place:
     """A machine's networks, and what is around them."""
 
-    def __init__(self, base, role=Role.NODE, accept=ALL, routes=()) -> None:
-        changes = {"accept_routes": tuple(map(ip_network, accept)), "routes": tuple(map(ip_network, routes))}
+    def __init__(self, base, role=Role.NODE, accept=ALL, routes=(), tunnel=TUNNEL) -> None:
+        changes = {
+            "addresses": tuple(map(ip_interface, tunnel)),
+            "accept_routes": tuple(map(ip_network, accept)),
+            "routes": tuple(map(ip_network, routes)),
+        }
         self.now = 1000.0
         self.ctx = Context(base("here", role, "10.0.0.1/24", **changes), bytes, 0.0, describe_endpoint, ("udp",), None)
         self.subnets = Subnets(self.ctx)

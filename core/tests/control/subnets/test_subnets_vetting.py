@@ -63,6 +63,7 @@ def test_nothing_is_sent_to_a_peer_that_is_not_routed_to(place):
         ("0.0.0.0/1", "it overlaps 0.0.0.0/8, which is behind no machine"),
         ("128.0.0.0/1", "it overlaps 169.254.0.0/16, which is behind no machine"),
         ("239.1.2.0/24", "it overlaps 224.0.0.0/3, which is behind no machine"),
+        ("fd00::/60", "it overlaps the tunnel's own network"),
         ("fe80::/64", "it overlaps fe80::/10, which is behind no machine"),
         ("ff02::/16", "it overlaps ff00::/8, which is behind no machine"),
         ("::1/128", "it overlaps ::/127, which is behind no machine"),
@@ -110,6 +111,18 @@ def test_an_offer_lies_within_one_of_those_that_are_allowed(make_place, accept, 
     place.offer("a", network)
     assert place.taken == [network] * taken
     assert place.refused == [(network, "a", "it is not within accept_routes")] * (not taken)
+
+
+@pytest.mark.parametrize(
+    ("tunnel", "network", "version"), [("10.0.0.1/24", "fd07::/64", 6), ("fd00::1/64", "192.168.7.0/24", 4)]
+)
+def test_a_machine_has_an_address_of_that_kind(make_place, tunnel, network, version):
+    """Else its kernel routes nothing there, and nothing is to be given up for it."""
+    place = make_place(tunnel=(tunnel,))
+    place.offer("a", network)
+    assert place.refused == [(network, "a", f"this machine has no IPv{version} address in the tunnel")]
+    assert not place.subnets.holds(("fd07::20", 9000))
+    assert not place.subnets.holds(("192.168.7.20", 9000))
 
 
 @pytest.mark.parametrize(("role", "level"), [(Role.NODE, "info"), (Role.HUB, "warning")])
