@@ -9,7 +9,7 @@ from ipaddress import ip_interface, ip_network
 import pytest
 
 from lab import Lab
-from lab.raw import inside
+from lab.raw import RawPortOn, inside
 from ltunnel.plugin import HostRule, HostRuleKind, PortKind, PortSpec
 from ltunnel.runtime.gateway import masquerade, not_forwarded
 from ltunnel.runtime.host_changes import HostChanges
@@ -28,6 +28,7 @@ GATE = {4: "192.168.7.1", 6: "fd07::1"}
 DEVICE = {4: "192.168.7.20", 6: "fd07::20"}
 OTHER_LAN = {4: "192.168.6.20", 6: "fd06::20"}
 PORT = 7
+SWITCHES = {4: "net.ipv4.ip_forward", 6: "net.ipv6.conf.all.forwarding"}
 
 
 class Gateway:
@@ -61,10 +62,10 @@ class Gateway:
         self.heard.close()
         self.tun.close()
 
-    def come_out(self, source: str, to: str, sport: int = 4000) -> str | None:
+    def come_out(self, source: str, to: str, sport: int = 4000, patience: float = 2) -> str | None:
         """Let a packet come out of the tunnel; return from whom it reaches the device, None if it does not."""
         self.tun.write([bytes(10) + packets.udp(source, to, sport, PORT, b"hello")])
-        if not select.select([self.heard], [], [], 2)[0]:
+        if not select.select([self.heard], [], [], patience)[0]:
             return None
         data, (host, port, *_) = self.heard.recvfrom(100)
         assert data == b"hello"
@@ -179,6 +180,37 @@ def test_it_stands_beside_the_rules_of_fake_tcp_by_a_second_device(gateway: Gate
     close(gateway, changes)
     assert gateway.host.traces() == before
     assert gateway.complaints == []
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_forwarding_can_be_switched_while_fake_tcp_has_a_second_device(gateway: Gateway, version: int) -> None:
+    """It forwards nothing else before, everything then, and nothing again when it is switched off."""
+    gateway.host.sysctl({"net.ipv4.ip_forward": 0, "net.ipv6.conf.all.forwarding": 0})
+    switch = SWITCHES[version]
+    gateway.host.sysctl({switch: 1})
+    before = gateway.host.traces()
+    gateway.host.sysctl({switch: 0})
+    port = RawPortOn(gateway.host, "::", 9000, backend="tun")
+    serve(gateway, port.changes)
+    port.settle()
+    assert gateway.come_out(FAR[version], DEVICE[version], patience=0.3) is None
+    for number, value in enumerate((1, 0, 1, 0)):
+        gateway.host.sysctl({switch: value})
+        port.settle()
+        passing = gateway.host.nft("list chain inet ltunnel_tun0 passing")
+        assert (f"nfproto ipv{version} iifname {{" in passing) == (not value)
+        assert f"nfproto ipv{10 - version} iifname {{" in passing
+        if value:
+            assert gateway.come_out(FAR[version], DEVICE[version], 4000 + number) == GATE[version]
+            assert gateway.answered(FAR[version], DEVICE[version])
+        else:
+            assert gateway.come_out(FAR[version], DEVICE[version], patience=0.3) is None
+            single = "net.ipv4.conf.lan7.forwarding" if version == 4 else "net.ipv6.conf.lan7.force_forwarding"
+            assert gateway.host.run("sysctl", "-n", single).stdout == "1\n", "for fake TCP"
+    gateway.host.sysctl({switch: 1})  # in the last moment
+    port.close()
+    assert port.complaints == []
+    assert gateway.host.traces() == before
 
 
 def test_what_is_to_be_switched_on_is_named(gateway: Gateway) -> None:

@@ -134,7 +134,7 @@ def test_a_change_is_noted_before_it_is_made(machine, monkeypatch):
         changes.add_rules([RULE])
     assert json.loads(machine.note.read_text()) == {"boot": "one", "table": True, "settings": []}
     changes.change_setting(FORWARDING, "1")
-    assert json.loads(machine.note.read_text())["settings"] == [[FORWARDING, "0", "1"]]
+    assert json.loads(machine.note.read_text())["settings"] == [[FORWARDING, "0", "1", None]]
     assert list(machine.run.iterdir()) == [machine.note]
 
 
@@ -200,6 +200,38 @@ def test_what_somebody_else_has_set_stays(machine):
     (machine.settings / FORWARDING).write_text("2\n")
     changes.close()
     assert machine.forwarding == "2"
+
+
+@pytest.mark.parametrize("crashes", [False, True])
+@pytest.mark.parametrize(("before", "after", "left"), [("0", "1", "1"), ("0", "0", "0"), ("1", "1", "0")])
+def test_what_has_been_set_for_the_whole_machine_meanwhile_stays(machine, before, after, left, crashes):
+    whole = machine.settings / "net/ipv4/conf/all/forwarding"
+    whole.parent.mkdir()
+    whole.write_text(f"{before}\n")
+    changes = machine.start()
+    changes.change_setting(FORWARDING, "1")
+    whole.write_text(f"{after}\n")
+    if crashes:
+        machine.start()
+    else:
+        changes.close()
+    assert machine.forwarding == left
+    assert machine.complaints == []
+
+
+def test_single_settings_can_be_put_back(machine):
+    changes = machine.start()
+    changes.change_setting(FORWARDING, "1")
+    changes.put_back("net/ipv6/")
+    assert machine.forwarding == "1"
+    changes.put_back("net/ipv4/")
+    assert machine.forwarding == "0"
+    changes.change_setting(FORWARDING, "1")
+    (machine.settings / FORWARDING).write_text("2\n")
+    changes.put_back("net/ipv4/")
+    (machine.settings / FORWARDING).write_text("1\n")
+    changes.close()
+    assert machine.forwarding == "1", "it is no more ours"
 
 
 def test_a_setting_that_vanished_is_passed_over(machine):

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from ltunnel.errors import HostError
 from ltunnel.plugin import HostRule
@@ -24,6 +25,15 @@ _SETTINGS = Path("/proc/sys")
 _OURS = re.compile(r"net/ipv[46]/conf/[^/]+/(force_)?forwarding")
 """Settings that a note may speak of."""
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
+
+
+class _Change(NamedTuple):
+    """What became of a kernel setting."""
+
+    before: str
+    ours: str
+    whole: str | None = None
+    """What it was before for the whole machine."""
 
 
 class HostChanges:
@@ -39,7 +49,7 @@ class HostChanges:
         self._table = table_name(device)
         self.complain = complain
         self._content = Content()
-        self._settings: dict[str, tuple[str, str]] = {}
+        self._settings: dict[str, _Change] = {}
         self._has_table = False
         self._undo_leftovers()
 
@@ -69,8 +79,7 @@ class HostChanges:
 
     def stop_forwarding(self) -> None:
         """Undo settings and forwarding; the rest stays."""
-        self._put_back(self._settings)
-        self._settings.clear()
+        self.put_back("")
         if self._content.forwarding is not None:
             try:
                 self._load(replace(self._content, forwarding=None))
@@ -95,12 +104,19 @@ class HostChanges:
             return
         if before is None:
             raise HostError(f"this kernel has no setting {name.replace('/', '.')}")
-        self._settings.setdefault(name, (before, value))
+        self._settings.setdefault(name, _Change(before, value, _read(_whole(name))))
         self._write_note(with_table=self._has_table)
         try:
             (_SETTINGS / name).write_text(value, encoding="ascii")
         except OSError as error:
             raise HostError(f"cannot set {name.replace('/', '.')} to {value}: {error.strerror}") from None
+
+    def put_back(self, start: str) -> None:
+        """Undo the changes of settings whose names start like this."""
+        changes = {name: change for name, change in self._settings.items() if name.startswith(start)}
+        self._put_back(changes)
+        for name in changes:
+            del self._settings[name]
 
     def close(self) -> None:
         """Undo everything."""
@@ -122,20 +138,20 @@ class HostChanges:
             settings, with_table = note
             self._undo(settings, with_table=with_table)
 
-    def _read_note(self) -> tuple[dict[str, tuple[str, str]], bool] | None:
-        """Return (settings: before and ours, whether there is a table); None if nothing was left."""
+    def _read_note(self) -> tuple[dict[str, _Change], bool] | None:
+        """Return (changes of settings, whether there is a table); None if nothing was left."""
         try:
             note = json.loads(self._note.read_text(encoding="ascii"))
             if note["boot"] != _boot():
                 return {}, False
-            settings = {name: (before, ours) for name, before, ours in note["settings"] if _OURS.fullmatch(name)}
+            settings = {name: _Change(*change) for name, *change in note["settings"] if _OURS.fullmatch(name)}
             return settings, bool(note["table"])
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError, LookupError):  # damaged: the table has a name that is known
             return {}, True
 
-    def _undo(self, settings: dict[str, tuple[str, str]], *, with_table: bool) -> None:
+    def _undo(self, settings: dict[str, _Change], *, with_table: bool) -> None:
         self._put_back(settings)
         if with_table:
             try:
@@ -146,16 +162,20 @@ class HostChanges:
         with contextlib.suppress(OSError):
             self._note.unlink(missing_ok=True)
 
-    def _put_back(self, settings: dict[str, tuple[str, str]]) -> None:
-        for name, (before, ours) in reversed(settings.items()):
-            if _read(name) == ours:  # gone with its device, or somebody else's by now
+    def _put_back(self, settings: dict[str, _Change]) -> None:
+        """Put back what is still ours: not gone with its device, nor set by somebody else.
+
+        To set it for the whole machine (sysctl -w net.ipv4.ip_forward=1) sets it for each device.
+        """
+        for name, (before, ours, whole) in reversed(settings.items()):
+            if _read(name) == ours and (whole == ours or _read(_whole(name)) != ours):
                 try:
                     (_SETTINGS / name).write_text(before, encoding="ascii")
                 except OSError as error:
                     self.complain(f"cannot set {name.replace('/', '.')} back to {before}: {error.strerror}")
 
     def _write_note(self, *, with_table: bool) -> None:
-        settings = [(name, before, ours) for name, (before, ours) in self._settings.items()]
+        settings = [(name, *change) for name, change in self._settings.items()]
         note = {"boot": _boot(), "table": with_table, "settings": settings}
         new = self._note.with_name(f"{self._note.name}.new")
         try:
@@ -163,6 +183,11 @@ class HostChanges:
             new.replace(self._note)
         except OSError as error:
             raise HostError(f"cannot write {self._note}: {error.strerror}") from None
+
+
+def _whole(name: str) -> str:
+    """Name the setting of all devices that belongs to one of a single device."""
+    return re.sub(r"/conf/[^/]+/", "/conf/all/", name)
 
 
 def _read(name: str) -> str | None:

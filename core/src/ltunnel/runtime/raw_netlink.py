@@ -62,8 +62,9 @@ _KNOWN = 0x02 | STALE | 0x08 | 0x10 | 0x40 | 0x80  # reachable, stale, delay, pr
 _RECEIVE = 32_768
 _MESSAGE_BUFFER = 1 << 20
 
-# RTNLGRP_LINK, NEIGH, IPV4_IFADDR, IPV4_ROUTE, IPV4_RULE, IPV6_IFADDR, IPV6_ROUTE, IPV6_RULE, NEXTHOP
-_GROUPS = sum(1 << (group - 1) for group in (1, 3, 5, 7, 8, 9, 11, 19, 32))
+# RTNLGRP_LINK, NEIGH, IPV4_IFADDR, IPV4_ROUTE, IPV4_RULE, IPV6_IFADDR, IPV6_ROUTE, IPV6_RULE,
+# IPV4_NETCONF, IPV6_NETCONF (forwarding is switched), NEXTHOP
+_GROUPS = sum(1 << (group - 1) for group in (1, 3, 5, 7, 8, 9, 11, 19, 24, 25, 32))
 
 
 class Route(NamedTuple):
@@ -256,7 +257,7 @@ class Watch:
         self._socket.close()
 
     def read(self) -> tuple[bool, list[Neighbour]]:
-        """Return (whether routes, rules, addresses or links changed, neighbours that changed) since the last call."""
+        """Return since the last call: (whether anything but neighbours changed, neighbours that changed)."""
         changed = False
         neighbours: list[Neighbour] = []
         while True:

@@ -6,7 +6,7 @@
 The kernel does all that it does for others' packets, so any interface will do, and the host's firewall is passed. It
 must forward for that: in IPv4 the device and every interface that packets come in by, in IPv6 too where the kernel can
 say so for single interfaces (Linux 6.17), else only where the machine is a router already. An interface that forwards
-only because of us forwards nothing else.
+only because of us forwards nothing else, until the machine becomes a router: then it is the operator who wants that.
 """
 
 from __future__ import annotations
@@ -70,6 +70,7 @@ class RoutedPort:
         self._sources: dict[bytes, Endpoint | None] = {}
         self._opened: dict[int, list[str]] = {4: [], 6: []}
         self._seen: set[tuple[int, str]] = set()
+        self._routers: set[int] = set()
         self._left = _TURN
         self._served = False
         with contextlib.ExitStack() as stack:
@@ -84,6 +85,7 @@ class RoutedPort:
             if not self._device.offload:
                 raise HostError("backend tun needs TUN devices with offloads, which this kernel has not got")
             self._ignored = {"lo", host.device}
+            self._routers = self._router_versions()
             self._configure()
             stack.callback(host.stop_forwarding)
             self._forward()
@@ -161,7 +163,7 @@ class RoutedPort:
             return True
         if self._host.setting("net/ipv6/conf/all/disable_ipv6") == "1":
             return False
-        if self._host.setting("net/ipv6/conf/all/forwarding") == "1":
+        if self._is_router(6):
             return True
         if self._host.setting("net/ipv6/conf/default/force_forwarding") is not None:
             return True
@@ -206,10 +208,28 @@ class RoutedPort:
         """Return the setting with which a device would forward; None if it does, or is gone."""
         setting = f"net/ipv{version}/conf/{name}/forwarding"
         if version == 6:
-            if self._host.setting("net/ipv6/conf/all/forwarding") == "1":
+            if self._is_router(6):
                 return None
             setting = f"net/ipv6/conf/{name}/force_forwarding"
         return setting if self._host.setting(setting) == "0" else None
+
+    def _is_router(self, version: int) -> bool:
+        return self._host.setting(f"net/ipv{version}/conf/all/forwarding") == "1"
+
+    def _router_versions(self) -> set[int]:
+        """Return the IP versions in which this machine forwards between any of its interfaces."""
+        return {version for version in self._versions if self._is_router(version)}
+
+    def _start_anew(self) -> bool:
+        """Give up what was opened where forwarding has been switched on or off for the whole machine.
+
+        Returns whether there is such an IP version. In IPv4 the switch has set every interface to the same.
+        """
+        before, self._routers = self._routers, self._router_versions()
+        for version in before ^ self._routers:
+            self._host.put_back(f"net/ipv{version}/")
+            self._opened[version].clear()
+        return before != self._routers
 
     # ---------------------------------------------------------------- what is known of the network
 
@@ -219,7 +239,7 @@ class RoutedPort:
             return
         changed, _ = self._routes.take_news()
         self.changes += changed
-        if changed and not self._seen.issuperset(socket.if_nameindex()):
+        if changed and (self._start_anew() or not self._seen.issuperset(socket.if_nameindex())):
             try:
                 self._forward()
             except HostError as error:
