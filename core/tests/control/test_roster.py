@@ -115,6 +115,19 @@ def test_nobody_gets_the_hubs_address_or_ours(base):
     assert [place.owner(address) for address in ADDRESSES[:3]] == [None, None, "b"]
 
 
+def test_addresses_outside_of_the_tunnel_are_nobodys(base):
+    """Neither those in a network behind another, which would go first, nor of an IP version that is not used here."""
+    place = Setting(replace(base, accept_routes=ALL))
+    device, other = ip_interface("192.168.7.20/32"), ip_interface("fd00::4/64")
+    place.introduce(PeerEntry(KEYS[0], "b", (ADDRESSES[2],), behind=(LAN,)))
+    place.introduce(PeerEntry(KEYS[1], "c", (device, ADDRESSES[3], other)))
+    assert [place.owner(address) for address in (device, ADDRESSES[3], other)] == ["b", "c", None]
+    assert not place.roster.get(KEYS[1]).peer.owns(device.packed)
+    assert place.introduce(PeerEntry(KEYS[2], "d", (other,), behind=(OTHER,))) == []
+    assert place.roster.get(KEYS[2]).present, "it is there, to relay for others"
+    assert place.owner(ip_interface("172.16.0.1")) is None, "nobody can be asked for it who has no address"
+
+
 def test_neither_this_node_nor_its_hub_is_a_neighbour(base):
     place = Setting(base)
     place.introduce(PeerEntry(base.identity.public, "a", (ADDRESSES[2],)), PeerEntry(HUB, "hub", (ADDRESSES[3],)))

@@ -174,7 +174,7 @@ class NodeSide:
             return
         peer.name = welcome.name
         self._p.sounding.begin(session, welcome.mtu)
-        peer.hosts = frozenset(interface.ip.packed for interface in welcome.hub_addresses)
+        peer.hosts = ctx.settings.hosts(welcome.hub_addresses)
         ctx.fib.set(peer)
         self._p.subnets.offer(peer, welcome.behind)
         self._p.subnets.settle(now)

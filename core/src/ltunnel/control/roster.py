@@ -176,10 +176,13 @@ class Roster:
         self._subnets.offer(neighbour.peer, neighbour.behind if possible else ())
 
     def _hosts(self, entry: PeerEntry) -> frozenset[bytes]:
-        """Return what a node may own: neither this node's addresses nor the hub's."""
+        """Return what a node may own: in the tunnel's networks, neither this node's addresses nor the hub's.
+
+        Others are in networks behind machines, or in the internet, and no packets of that node.
+        """
         own = {interface.ip.packed for interface in self._ctx.settings.addresses}
         hub = frozenset() if self._hub.peer is None else self._hub.peer.hosts
-        return frozenset(interface.ip.packed for interface in entry.addresses) - own - hub
+        return self._ctx.settings.hosts(entry.addresses) - own - hub
 
     def _take_over(self, hosts: frozenset[bytes], owner: Neighbour) -> list[Neighbour]:
         """Take addresses from whoever had them; return those who have none left."""

@@ -1,6 +1,6 @@
 """What the control side needs to know, as plain values; `ltunnel.config` makes it from what operators wrote."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
@@ -65,3 +65,8 @@ class ControlSettings:
     """How often nodes tell each other whom they reach."""
     client_isolation: bool = False
     """On a hub: packets between nodes are dropped. The data path does it; nodes are told in WELCOME."""
+
+    def hosts(self, addresses: Iterable[IPv4Interface | IPv6Interface]) -> frozenset[bytes]:
+        """Return those of others' addresses, packed, that may be a peer's: they are in one of the tunnel's networks."""
+        own = [interface.network for interface in self.addresses]
+        return frozenset(other.ip.packed for other in addresses if any(other.ip in network for network in own))
