@@ -1,7 +1,7 @@
 """Probes over a transport with connections: met from the port that the hub knows, once it is known."""
 
 from collections.abc import Mapping, Sequence
-from ipaddress import ip_network
+from ipaddress import ip_interface, ip_network
 
 import pytest
 
@@ -71,7 +71,7 @@ class Scene:
 
     def __init__(self, net, transports: tuple[str, ...], **changes) -> None:
         self.net, self.agent = net, Wish()
-        net.hub(transports=transports)
+        net.hub(transports=transports, addresses=(ip_interface("10.0.0.1/24"), ip_interface("fd00::1/64")))
         tcp = transports.index("tcp")
         by = Discovering(self.agent, {Carrier.UDP: 1 - tcp, Carrier.TCP: tcp})
         self.a = net.node(
@@ -195,7 +195,9 @@ def test_a_class_goes_with_it(net, opening):
 
 def test_nothing_goes_into_a_network_that_goes_into_the_tunnel(net):
     """Neither probes, nor hints that they come, nor questions to a hub that says it is there, too."""
-    scene = Scene(net, ("udp", "tcp"), accept_routes=(ip_network("0.0.0.0/0"), ip_network("::/0")))
+    own = (ip_interface("10.0.0.2/24"), ip_interface("fd00::2/64"))
+    accepted = (ip_network("0.0.0.0/0"), ip_network("::/0"))
+    scene = Scene(net, ("udp", "tcp"), addresses=own, accept_routes=accepted)
     inside, outside = ("192.0.2.7", 9), ("203.0.113.78", 9)
     places = [HubPlace(Carrier.UDP, ("2001:db8::1", 9000)), HubPlace(Carrier.UDP, ("2001:db8:1::1", 9000))]
     scene.a.control._discovery.told(places, net.now)
