@@ -132,7 +132,10 @@ def test_a_missing_program_is_explained(monkeypatch, tmp_path):
     ("said", "explained"),
     [
         ("/dev/stdin:1:1-2: Error: Could not process rule: Operation not permitted\n", "no permission.*CAP_NET_ADMIN"),
-        ("netlink: Error: Protocol not supported\n", "this kernel lacks"),
+        (
+            "netlink: Error: Protocol not supported\n",
+            r"this kernel lacks nf_tables \(or nf_nat, for backend tun and masquerade\)$",
+        ),
         ("Error: syntax error\x1b[2J, unexpected\nmore\n", r"Error: syntax error\\x1b\[2J, unexpected$"),
         ("", "says nothing"),
     ],

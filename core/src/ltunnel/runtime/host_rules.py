@@ -163,6 +163,6 @@ def _explain(said: str) -> str:
     if "Operation not permitted" in said:
         return "no permission to set nftables rules: run as root, or give CAP_NET_ADMIN"
     if "Protocol not supported" in said or "Operation not supported" in said:
-        return "cannot set nftables rules: this kernel lacks what they need (nf_tables, for backend tun nf_nat too)"
+        return "cannot set nftables rules: this kernel lacks nf_tables (or nf_nat, for backend tun and masquerade)"
     reason = (said.strip().splitlines() or ["it says nothing"])[0]
     return f"cannot set nftables rules: {escape(reason)}"
