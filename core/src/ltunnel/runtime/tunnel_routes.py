@@ -34,17 +34,16 @@ Network = IPv4Network | IPv6Network
 
 
 class TunnelRoutes:
-    """Keeps the routes of one node's device. `complain` hears, once for each network, what the kernel refuses."""
+    """Keeps the routes of one node's device. `complain` hears, once for each reason, what the kernel refuses."""
 
     def __init__(self, loop: Loop, node: Node, device: str, complain: Callable[[str], None], now: float) -> None:
         self._node = node
         self._device = device
         self._index = socket.if_nametoindex(device)
         self._complain = complain
-        self._versions = {address.version for address in node.settings.addresses}
         self._wanted: Sequence[Network] = ()
         self._there: set[Network] = set()
-        self._failed: set[Network] = set()
+        self._failed: set[tuple[str, str]] = set()
         self._in_doubt = False
         self._again: float | None = None
         with ExitStack() as stack:
@@ -61,7 +60,8 @@ class TunnelRoutes:
         """Do what is due, and return when to come again (monotonic seconds), or None."""
         due = self._watch.check(now)
         wanted = self._node.networks
-        if wanted != self._wanted or self._in_doubt or (self._again is not None and now >= self._again):
+        changed = wanted is not self._wanted and wanted != self._wanted  # mostly the very same, and it may be long
+        if changed or self._in_doubt or (self._again is not None and now >= self._again):
             self._wanted = wanted
             self._in_doubt = False
             self._again = None if self._settle(wanted) else now + TRY_AGAIN
@@ -86,25 +86,28 @@ class TunnelRoutes:
 
     def _settle(self, wanted: Sequence[Network]) -> bool:
         """Bring the kernel's routes in line; False if some of it has failed."""
-        failed: dict[Network, str] = {}
+        failed: dict[tuple[str, str], list[Network]] = {}
         for network in self._there.difference(wanted):
             if error := self._netlink.delete_route(self._route(network)):
-                failed[network] = f"cannot take back the route of {network}: {os.strerror(error)}"
+                failed.setdefault(("take back the route of", f": {os.strerror(error)}"), []).append(network)
             else:
                 self._there.discard(network)
         for network in wanted:
-            if network.version not in self._versions:
-                reason = f"this machine has no IPv{network.version} address in the tunnel (tunnel_addr)"
-                failed[network] = f"does not route {network} into {self._device}: {reason}"
-            elif error := self._netlink.add_route(self._route(network)):
-                reason = f"{os.strerror(error)}; trying again every {TRY_AGAIN:.0f} s"
-                failed[network] = f"cannot route {network} into {self._device}: {reason}"
+            if error := self._netlink.add_route(self._route(network)):
+                failed.setdefault(("route", f" into {self._device}: {os.strerror(error)}"), []).append(network)
             else:
                 self._there.add(network)
-        for network in failed.keys() - self._failed:
-            self._complain(failed[network])
+        for (what, why), networks in failed.items():
+            if (what, why) not in self._failed:
+                self._complain(f"cannot {what} {_name(networks)}{why}; trying again every {TRY_AGAIN:.0f} s")
         self._failed = set(failed)
         return not failed
 
     def _route(self, network: Network) -> LinkRoute:
         return LinkRoute(self._index, network.network_address.packed, network.prefixlen, METRIC, PROTOCOL)
+
+
+def _name(networks: Sequence[Network]) -> str:
+    """Name the first of them, and how many more there are."""
+    more = len(networks) - 1
+    return f"{networks[0]}" + (f" and {more} other{'s' if more > 1 else ''}" if more else "")
