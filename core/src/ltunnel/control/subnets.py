@@ -21,6 +21,7 @@ and only what comes from outside adds to.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_network
 from itertools import count
@@ -39,6 +40,9 @@ from ltunnel.wire.relay import node_name
 
 OFFER_LIMIT = 4096
 """Offers that are looked at; each costs a few microseconds whenever something changes."""
+OUTSIDE_LIMIT = 1024
+"""Offers that are not within `accept_routes`, kept for status; they take no room from those that are."""
+CROWDED = "too many are offered"
 EVENT_RATE, EVENT_BURST = 1.0, 96.0
 """Events about those of one peer in a second, and at once: it may join again and again. Status has all."""
 
@@ -89,12 +93,14 @@ _RESERVED = _spans(map(ip_network, NOBODYS))
 class _Offer:
     """A network that a peer offers."""
 
-    __slots__ = ("held", "late", "network", "number", "peer", "placed", "reached", "reason", "span")
+    __slots__ = ("held", "late", "network", "number", "peer", "placed", "reached", "reason", "span", "within")
 
-    def __init__(self, peer: Peer, network: Network, number: int) -> None:
+    def __init__(self, peer: Peer, network: Network, number: int, accept: Iterable[_Span]) -> None:
         self.peer = peer
         self.network = network
         self.span = _Span.of(network)
+        self.within = any(map(self.span.within, accept))
+        """Whether it is within `accept_routes`."""
         self.number = number
         """In order of coming."""
         self.held = False
@@ -113,8 +119,8 @@ class Subnets:
     """Offers by peer. Whoever changes something calls `settle` (or `look`) then, once for all changes."""
 
     __slots__ = (
-        "_accept", "_ctx", "_dirty", "_events", "_firsts", "_gone", "_hub_names", "_hub_paths", "_links", "_numbers",
-        "_offers", "_outer", "_own", "_placed", "_tunnel", "follower", "taken",
+        "_accept", "_crowded", "_ctx", "_dirty", "_events", "_firsts", "_gone", "_hub_names", "_hub_paths", "_links",
+        "_numbers", "_offers", "_outer", "_own", "_placed", "_tunnel", "_unsaid", "follower", "taken",
     )  # fmt: skip
 
     def __init__(self, ctx: Context) -> None:
@@ -130,6 +136,8 @@ class Subnets:
         self._numbers = count()
         self._offers: dict[bytes, dict[Network, _Offer]] = {}  # by the peer's key
         self._gone: list[_Offer] = []  # accepted ones that were withdrawn since the last look
+        self._crowded: dict[bytes, _Offer] = {}  # by the peer's key: one for which there is no room
+        self._unsaid: list[_Offer] = []  # those of them of which that was not told yet
         self._dirty = False
         self._firsts: list[tuple[int, int]] = []  # of those that have a place: version and first address, sorted
         self._placed: list[_Offer] = []  # in the same order; they do not overlap
@@ -140,8 +148,9 @@ class Subnets:
 
     @property
     def refused(self) -> list[Refused]:
-        """What is not accepted, in order of coming."""
-        return [Refused(each.network, each.peer, each.reason) for each in self._all() if not each.held]
+        """What is not accepted, in order of coming; then one of each peer that there is no room for."""
+        offers = (*self._all(), *self._crowded.values())
+        return [Refused(each.network, each.peer, each.reason) for each in offers if not each.held]
 
     def holds(self, address: Address) -> bool:
         """Whether an address (host, port) lies in an accepted network."""
@@ -157,22 +166,39 @@ class Subnets:
         """Take what a peer offers now, all of it; nothing if it left, or must not offer anything."""
         before = self._offers.get(peer.key, {})
         wanted = dict.fromkeys(networks)
+        if not wanted:
+            self._crowded.pop(peer.key, None)
         if before.keys() == wanted.keys() and not any(offer.late for offer in before.values()):
             return
         self._dirty = True
-        after: dict[Network, _Offer] = {}
-        room = OFFER_LIMIT - sum(map(len, self._offers.values())) + len(before)
-        for network in wanted:
-            if len(after) >= room:
-                self._ctx.stats.drop(Drop.LIMITED)
-                break
-            known = before.pop(network, None)
-            offer = after[network] = _Offer(peer, network, next(self._numbers)) if known is None else known
+        after = {network: offer for network, offer in before.items() if network in wanted}
+        self._gone += [offer for network, offer in before.items() if offer.held and network not in wanted]
+        for offer in after.values():
             offer.peer, offer.late = peer, False
-        self._gone += [offer for offer in before.values() if offer.held]
-        self._offers.pop(peer.key, None)
-        if after:
-            self._offers[peer.key] = after
+        self._offers[peer.key] = after
+        crowded = self._add(peer, [network for network in wanted if network not in after])
+        if not after:
+            del self._offers[peer.key]
+        known = self._crowded.pop(peer.key, None)
+        if crowded is not None:
+            self._crowded[peer.key] = crowded
+            self._unsaid += [crowded] if known is None else []
+
+    def _add(self, peer: Peer, networks: Iterable[Network]) -> _Offer | None:
+        """Add what a peer offers, as far as there is room; return the first that there is none for."""
+        offers, crowded = self._offers[peer.key], None
+        used = Counter(offer.within for each in self._offers.values() for offer in each.values())
+        for network in networks:
+            offer = _Offer(peer, network, next(self._numbers), self._accept)
+            if used[offer.within] < (OFFER_LIMIT if offer.within else OUTSIDE_LIMIT):
+                used[offer.within] += 1
+                offers[network] = offer
+            else:
+                crowded = crowded or offer
+        if crowded is not None:
+            crowded.reason = CROWDED
+            self._ctx.stats.drop(Drop.LIMITED)
+        return crowded
 
     def defer(self, peer: Peer) -> None:
         """Let all others go first: the hub says that a peer is gone, though a session with it lives."""
@@ -219,7 +245,7 @@ class Subnets:
         self._firsts, self._placed = [], []
         gone, self._gone = self._gone, []
         changed = {offer.peer.key: offer.peer for offer in gone}
-        refused: list[_Offer] = []
+        refused, self._unsaid = self._unsaid, []
         accepted: list[_Offer] = []
         for offer in sorted(self._all(), key=lambda each: (each.late, not each.placed)):
             was_held, against = offer.held, self._why(offer)
@@ -246,7 +272,7 @@ class Subnets:
     def _why(self, offer: _Offer) -> str:
         """Return why an offer is not accepted, whoever is reached in it; nothing if it is."""
         network, span = offer.network, offer.span
-        if not any(map(span.within, self._accept)):
+        if not offer.within:
             return "it is not within accept_routes" if self._accept else "this machine accepts none (accept_routes)"
         if not any(network.version == own.version for own in self._tunnel):
             return f"this machine has no IPv{network.version} address in the tunnel"

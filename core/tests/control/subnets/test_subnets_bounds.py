@@ -5,7 +5,7 @@ from ipaddress import ip_address, ip_network
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ltunnel.control.subnets import EVENT_BURST, OFFER_LIMIT
+from ltunnel.control.subnets import CROWDED, EVENT_BURST, OFFER_LIMIT
 from ltunnel.session.peer import contains
 
 OFFICE = ip_network("192.168.7.0/24")
@@ -19,9 +19,43 @@ def test_offers_are_bounded(hub, monkeypatch):
     assert len(hub.taken) == 30
     assert len(hub.peer("b").networks) == 6
     assert sum(hub.ctx.stats.drops.values()) == 1
+    assert hub.refused == [("172.17.6.0/24", "b", CROWDED)]
     hub.offer("a")
     hub.offer("b", *(f"172.17.{number}.0/24" for number in range(24)))
     assert len(hub.peer("b").networks) == 24
+    assert hub.refused == []
+
+
+def test_what_there_is_no_room_for_is_told_once(hub, monkeypatch):
+    monkeypatch.setattr("ltunnel.control.subnets.OFFER_LIMIT", 2)
+    hub.offer("a", "172.16.0.0/24", "172.16.1.0/24")
+    hub.events()
+    for number in range(3):
+        hub.offer("b", OFFICE, f"172.17.{number}.0/24")
+    (event,) = hub.ctx.events
+    assert (event.name, event.fields["network"], event.fields["reason"]) == ("route-refused", str(OFFICE), CROWDED)
+    hub.offer("b")
+    assert hub.refused == [], "who has left is remembered nowhere"
+
+
+def test_what_is_known_goes_before_what_is_new(hub, monkeypatch):
+    """A peer that offers more than there is room for loses nothing by it that it had, in whatever order it names it."""
+    monkeypatch.setattr("ltunnel.control.subnets.OFFER_LIMIT", 3)
+    hub.offer("a", OFFICE, "172.16.0.0/24")
+    hub.offer("a", *(f"172.17.{number}.0/24" for number in range(5)), "172.16.0.0/24", OFFICE)
+    assert hub.taken == ["172.16.0.0/24", "172.17.0.0/24", str(OFFICE)]
+    assert "route-withdrawn" not in hub.events()
+
+
+def test_offers_that_are_not_allowed_take_no_room_from_those_that_are(make_place, monkeypatch):
+    monkeypatch.setattr("ltunnel.control.subnets.OFFER_LIMIT", 30)
+    monkeypatch.setattr("ltunnel.control.subnets.OUTSIDE_LIMIT", 20)
+    place = make_place(accept=("192.168.0.0/16",))
+    for name in "abcd":
+        place.offer(name, *(f"172.16.{number}.0/24" for number in range(24)))
+    assert len(place.refused) == 20 + 4
+    place.offer("o", OFFICE)
+    assert place.taken == [str(OFFICE)]
 
 
 def test_events_are_bounded(hub):
