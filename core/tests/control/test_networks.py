@@ -258,6 +258,23 @@ def test_a_node_with_networks_is_introduced_as_often_as_any(net):
     assert told[0] == told[1] == 1
 
 
+def test_what_changes_at_once_is_told_at_once(net):
+    """Networks of many nodes, as when the hub's own links change: each is told of all others together."""
+    site = Site(net, routes=())
+    networks = [ip_network(f"172.16.{number}.0/24") for number in range(6)]
+    for number, network in enumerate(networks):
+        flow = (f"192.0.2.{number + 1}", 9)
+        site.add_office(f"n{number}", f"10.0.0.{number + 20}/24", routes=(network,), flow=flow)
+    net.run(30)
+    assert site.a.networks == tuple(networks)
+    start = net.now
+    site.hub.set_links([ip_network("172.16.0.0/16")], net.now)
+    net.drain(site.hub)
+    net.run(0.2)
+    assert site.a.networks == ()
+    assert [(who, to) for when, who, to, _, _ in net.log if when >= start].count(("hub", "a")) == 1
+
+
 def test_a_network_with_the_hubs_address_is_for_each_node_to_refuse(net):
     site = Site(net, routes=(LAN, ip_network("198.51.100.0/24")))
     assert len(site.hub.networks) == 2, "the hub does not know as what it is seen"

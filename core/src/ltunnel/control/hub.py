@@ -78,7 +78,7 @@ class HubSide:
         self._p.subnets.offer(peer, proved.claim.routes)
         self._p.subnets.settle(now, peer.path)
         if not was_there or before != (peer.name, peer.hosts, peer.limit):
-            self._introductions.changed(session, now)
+            self._introductions.changed([session], now)
         if not was_there:
             session.connected = now
             where = ctx.describe(proved.path.transport, proved.path.flow)
@@ -187,10 +187,9 @@ class HubSide:
 
     def networks_changed(self, peers: Collection[Peer], now: float) -> None:
         """Tell the nodes what is behind some of them now; those that are joining are introduced anyway."""
-        for peer in peers:
-            session = self._p.ctx.sessions.get(peer.key)
-            if session is not None and session.in_use and session.connected is not None:
-                self._introductions.changed(session, now)
+        found = [self._p.ctx.sessions.get(peer.key) for peer in peers]
+        there = [session for session in found if session is not None and session.connected is not None]
+        self._introductions.changed([session for session in there if session.in_use], now)
 
     # ---------------------------------------------------------------- paths
 

@@ -37,16 +37,14 @@ class Introductions:
             self._send(session, keys, now)
             self._plan(session, keys, now, REPEATS if session.connected is None else 1)
 
-    def changed(self, session: Session, now: float) -> None:
-        """Tell all others of a node that is new, or whose name, addresses or networks have changed."""
-        if session.peer is not None and not self._ctx.settings.client_isolation:
-            self._spread(self._others(session), session.peer.key, now)
+    def changed(self, sessions: Sequence[Session], now: float) -> None:
+        """Tell all others of nodes that are new, or whose names, addresses or networks have changed, at once."""
+        self._spread(sessions, now)
 
     def left(self, session: Session, now: float) -> None:
         """Tell all others that a node is gone; its session is in no table any more."""
         self._news.pop(session, None)
-        if session.peer is not None and not self._ctx.settings.client_isolation:
-            self._spread(self._others(session), session.peer.key, now)
+        self._spread([session], now)
 
     def due(self, session: Session, now: float) -> None:
         """INTRODUCE: tell it again."""
@@ -62,10 +60,16 @@ class Introductions:
     def _others(self, session: Session) -> list[Session]:
         return [other for other in self._ctx.sessions.values() if other is not session and other.in_use]
 
-    def _spread(self, others: Iterable[Session], key: bytes, now: float) -> None:
-        for other in others:
-            self._send(other, [key], now)
-            self._plan(other, [key], now, REPEATS)
+    def _spread(self, sessions: Sequence[Session], now: float) -> None:
+        """Tell each node of some others what holds of them now, nothing of itself."""
+        if self._ctx.settings.client_isolation:
+            return
+        peers = [session.peer for session in sessions if session.peer is not None]
+        for listener in [session for session in self._ctx.sessions.values() if session.in_use]:
+            keys = [peer.key for peer in peers if peer is not listener.peer]
+            if keys:
+                self._send(listener, keys, now)
+                self._plan(listener, keys, now, REPEATS)
 
     def _plan(self, session: Session, keys: Sequence[bytes], now: float, repeats: int) -> None:
         """Have what was told repeated, if it was anything."""
