@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from ipaddress import IPv4Network, IPv6Network, ip_interface, ip_network
 
 import pytest
@@ -10,6 +11,7 @@ from lab import Host, Lab
 from lab.raw import inside
 from ltunnel.runtime.loop import Loop
 from ltunnel.runtime.netlink import configure_tun
+from ltunnel.runtime.raw_netlink import Netlink
 from ltunnel.runtime.tun import open_tun
 from ltunnel.runtime.tunnel_routes import METRIC, PROTOCOL, TunnelRoutes
 
@@ -170,13 +172,28 @@ def test_routes_come_back_when_the_device_is_up_again(machine: Machine) -> None:
 
 
 def test_own_links_are_told_and_so_are_changes(machine: Machine) -> None:
-    assert machine.links == (ip_network("192.168.8.0/24"), ip_network("2001:db8::/64"))
+    assert machine.links == (ip_network("192.168.8.0/24"), ip_network("2001:db8::/64"), ip_network("fe80::/64"))
     machine.host.add_address("eth0", "192.168.7.9/24")
     machine.wait(lambda: OFFICE in machine.links)
     machine.host.delete_address("eth0", "192.168.7.9/24")
     machine.wait(lambda: OFFICE not in machine.links)
     machine.host.netlink.link("del", index=machine.host.index("eth0"))
     machine.wait(lambda: machine.links == ())
+
+
+@pytest.mark.parametrize("address", ["10.9.3.1/16 scope link", "fd07::1/64 preferred_lft 0", "fd07::1/64"])
+def test_the_machine_is_in_a_network_by_whatever_address(machine: Machine, address: str) -> None:
+    """Of link scope, deprecated, or tentative, while the kernel still looks for duplicates."""
+    if address == "fd07::1/64":
+        machine.host.sysctl({"net.ipv6.conf.eth0.accept_dad": 1, "net.ipv6.conf.eth0.dad_transmits": 100})
+    machine.host.run("ip", "address", "add", *address.split(), "dev", "eth0")
+    network = ip_interface(address.split()[0]).network
+    machine.wait(lambda: network in machine.links)
+    with inside(machine.host), closing(Netlink()) as netlink:
+        found = {fit: {own.host for own in netlink.addresses(fit=fit) or ()} for fit in (True, False)}
+    own = ip_interface(address.split()[0]).packed
+    assert own in found[False]
+    assert own not in found[True]
 
 
 def test_what_is_said_of_the_own_routes_does_not_go_on_for_ever(machine: Machine) -> None:

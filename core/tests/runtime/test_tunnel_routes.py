@@ -24,7 +24,10 @@ class Machine:
         self.routes: set[LinkRoute] = set()
         self.calls = 0
         self.broken = 0
-        self.own = [OwnAddress(TUN, bytes((10, 0, 0, 2)), 24), OwnAddress(LOOPBACK, bytes((10, 255, 0, 1)), 32)]
+        self.own: list[OwnAddress] | None = [
+            OwnAddress(TUN, bytes((10, 0, 0, 2)), 24),
+            OwnAddress(LOOPBACK, bytes((10, 255, 0, 1)), 32),
+        ]
         self.networks: tuple[IPv4Network | IPv6Network, ...] = ()
         self.told: list[tuple[float, list[str]]] = []
         self.complaints: list[str] = []
@@ -35,7 +38,8 @@ class Machine:
 
     # what the kernel answers
 
-    def addresses(self) -> list[OwnAddress]:
+    def addresses(self, *, fit: bool) -> list[OwnAddress] | None:
+        assert not fit
         return self.own
 
     def link(self, device: int) -> Link | None:
@@ -186,6 +190,31 @@ def test_the_node_hears_of_own_links_at_once_and_when_they_change(machine, route
     routes._watch._heard(20.0)
     routes.check(21.0)
     assert len(machine.told) == 2, "nothing has changed"
+
+
+def test_links_stay_as_they_were_until_all_are_known(machine, routes):
+    routes.check(1.0)
+    complete = [*machine.own, OwnAddress(ETHERNET, bytes((192, 168, 8, 5)), 24)]
+    machine.own = None
+    routes._watch._heard(10.0)
+    assert routes.check(10.0) == 10.0 + QUIET
+    assert routes.check(10.0 + QUIET) == 10.0 + QUIET + TRY_AGAIN
+    assert routes.check(10.0 + QUIET + TRY_AGAIN) == 10.0 + QUIET + 2 * TRY_AGAIN
+    assert len(machine.told) == 1
+    machine.own = complete
+    assert routes.check(10.0 + QUIET + 2 * TRY_AGAIN) is None
+    assert machine.told[1:] == [(10.0 + QUIET + 2 * TRY_AGAIN, ["192.168.8.0/24"])]
+
+
+def test_links_that_are_not_known_at_the_start_are_asked_for_again(machine, loop):
+    machine.own = None
+    routes = TunnelRoutes(loop, machine, "lo", machine.complaints.append, 1.0)  # type: ignore[arg-type]
+    assert routes.check(1.0) == 1.0 + TRY_AGAIN
+    assert machine.told == []
+    machine.own = []
+    assert routes.check(1.0 + TRY_AGAIN) is None
+    assert machine.told == [(1.0 + TRY_AGAIN, [])]
+    routes.close()
 
 
 def test_what_a_change_of_links_does_to_the_networks_takes_effect_at_once(machine, routes):

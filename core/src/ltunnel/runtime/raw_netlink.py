@@ -41,7 +41,8 @@ _RTA_VIA, _RTA_PROTOCOL = 18, 27
 _RTAX_MTU = 2
 _NDA_DST, _NDA_LLADDR = 1, 2
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
-_UNFIT = 0x08 | 0x20 | 0x40
+_DUPLICATE = 0x08
+_UNFIT = _DUPLICATE | 0x20 | 0x40
 """Flags of addresses that are no good (any more): duplicate, deprecated, tentative."""
 _UNIVERSE, _ON_LINK = 0, 253
 """Scopes of addresses and routes."""
@@ -110,7 +111,7 @@ class Neighbour(NamedTuple):
 
 
 class OwnAddress(NamedTuple):
-    """An address of this machine that others may be able to reach."""
+    """An address of this machine."""
 
     device: int
     """Index of the interface."""
@@ -197,8 +198,11 @@ class Netlink:
         body = _NEIGHBOUR.pack(_family(host), device, 0, _NTF_USE, 0) + _attribute(_NDA_DST, host)
         self._ask(_NEW_NEIGHBOUR, body, _CREATE, acknowledge=True)
 
-    def addresses(self) -> list[OwnAddress]:
-        """Return all own addresses of global scope, but those that are deprecated or not settled yet."""
+    def addresses(self, *, fit: bool) -> list[OwnAddress] | None:
+        """Return all own addresses but duplicate ones; None if the kernel does not tell all.
+
+        `fit`: only those that others may be able to reach; of global scope, settled and not deprecated.
+        """
         self._serial = serial = self._serial + 1 & 0xFFFFFFFF
         body = _ADDRESS.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
         self._socket.send(_HEADER.pack(_HEADER.size + len(body), _GET_ADDRESS, _REQUEST | _DUMP, serial, 0) + body)
@@ -207,11 +211,11 @@ class Netlink:
             try:
                 data = self._socket.recv(_RECEIVE)
             except OSError:
-                return found
+                return None
             for kind, number, content in _messages(data):
                 if number == serial and kind in (_NLMSG_DONE, _NLMSG_ERROR):
-                    return found
-                address = _read_address(content) if number == serial and kind == _NEW_ADDRESS else None
+                    return found if kind == _NLMSG_DONE else None
+                address = _read_address(content, fit=fit) if number == serial and kind == _NEW_ADDRESS else None
                 if address is not None:
                     found.append(address)
 
@@ -326,15 +330,15 @@ def _read_link(body: bytes) -> Link:
     return Link(device, name, hardware, flags, _word(attributes.get(_IFLA_MTU)), attributes.get(_IFLA_ADDRESS, b""))
 
 
-def _read_address(body: bytes) -> OwnAddress | None:
-    """Read an own address; None for one that is no use to others."""
+def _read_address(body: bytes, *, fit: bool) -> OwnAddress | None:
+    """Read an own address; None for one that does not count."""
     family, bits, flags, scope, device = _ADDRESS.unpack_from(body)
     attributes = _attributes(body, _ADDRESS.size)
     host = attributes.get(_IFA_LOCAL) or attributes.get(_IFA_ADDRESS)
-    if family not in (socket.AF_INET, socket.AF_INET6) or host is None or scope != _UNIVERSE:
+    if family not in (socket.AF_INET, socket.AF_INET6) or host is None or (fit and scope != _UNIVERSE):
         return None
     flags |= _word(attributes.get(_IFA_FLAGS))
-    return None if flags & _UNFIT else OwnAddress(device, host, bits)
+    return None if flags & (_UNFIT if fit else _DUPLICATE) else OwnAddress(device, host, bits)
 
 
 def _read_neighbour(body: bytes) -> Neighbour | None:

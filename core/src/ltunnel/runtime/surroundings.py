@@ -32,16 +32,17 @@ class Seen(NamedTuple):
     networks: tuple[IPv4Network | IPv6Network, ...]
     """Prefixes of the own links."""
     settled: bool
-    """Whether all gateways are known."""
+    """Whether all addresses and gateways are known."""
 
 
 def look_around(ports: Mapping[Carrier, int], *, network: str, remote: Address, tun: str) -> Seen:
     """Ask the kernel. `ports` are the shared ones; the interface `tun` does not count."""
     local: list[LocalAddress] = []
     networks: list[IPv4Network | IPv6Network] = []
-    settled = True
     with contextlib.closing(Netlink()) as netlink:
-        for own in netlink.addresses():
+        addresses = netlink.addresses(fit=True)
+        settled = addresses is not None
+        for own in addresses or ():
             link = netlink.link(own.device)
             if link is None or link.name == tun:
                 continue

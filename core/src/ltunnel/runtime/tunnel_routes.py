@@ -45,11 +45,12 @@ class TunnelRoutes:
         self._there: set[Network] = set()
         self._failed: set[tuple[str, str]] = set()
         self._in_doubt = False
+        self._links_told = True
         self._again: float | None = None
         with ExitStack() as stack:
             self._netlink = stack.enter_context(closing(Netlink()))
             self._watch = stack.enter_context(closing(NetworkWatch(loop, self._look, self._moved)))
-            node.set_links(self._own_links(), now)
+            self._moved(now)
             self._all = stack.pop_all()
 
     def close(self) -> None:
@@ -59,26 +60,37 @@ class TunnelRoutes:
     def check(self, now: float) -> float | None:
         """Do what is due, and return when to come again (monotonic seconds), or None."""
         due = self._watch.check(now)
+        again = self._again is not None and now >= self._again
+        if again and not self._links_told:
+            self._moved(now)
         wanted = self._node.networks
         changed = wanted is not self._wanted and wanted != self._wanted  # mostly the very same, and it may be long
-        if changed or self._in_doubt or (self._again is not None and now >= self._again):
-            self._wanted = wanted
+        self._wanted = wanted
+        if changed or self._in_doubt or again:
             self._in_doubt = False
-            self._again = None if self._settle(wanted) else now + TRY_AGAIN
+            self._again = None if self._settle(wanted) and self._links_told else now + TRY_AGAIN
         return min((when for when in (due, self._again) if when is not None), default=None)
 
-    def _look(self) -> tuple[Network, ...]:
+    def _look(self) -> tuple[Network, ...] | None:
         """Look for what is worth telling. The kernel has said that something changed, perhaps about our routes."""
         self._in_doubt = True
-        return self._own_links()
+        links = self._own_links()
+        self._links_told &= links is not None
+        return links
 
     def _moved(self, now: float) -> None:
-        self._node.set_links(self._own_links(), now)
+        links = self._own_links()
+        self._links_told = links is not None
+        if links is not None:
+            self._node.set_links(links, now)
 
-    def _own_links(self) -> tuple[Network, ...]:
-        """Return the prefixes of this machine's links, but for the device and loopback."""
+    def _own_links(self) -> tuple[Network, ...] | None:
+        """Return the prefixes of this machine's links, but for the device and loopback; None if they are not known."""
+        addresses = self._netlink.addresses(fit=False)
+        if addresses is None:
+            return None
         found: set[Network] = set()
-        for own in self._netlink.addresses():
+        for own in addresses:
             link = None if own.device == self._index else self._netlink.link(own.device)
             if link is not None and not link.flags & _LOOPBACK:
                 found.add(ip_network((own.host, own.prefix), strict=False))
