@@ -234,8 +234,7 @@ class Subnets:
 
         One that has not proved itself does not count yet: settle again when it has.
         """
-        proved = path is not None and path.budget is None
-        if self._dirty or (path is not None and proved and self.leads_into(path.transport, path.flow)):
+        if self._dirty or (path is not None and path.budget is None and self.leads_into(path.transport, path.flow)):
             self.look(now)
 
     def look(self, now: float) -> None:

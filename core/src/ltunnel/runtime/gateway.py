@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from ltunnel.errors import HostError
 from ltunnel.runtime.host_changes import HostChanges
-from ltunnel.runtime.host_rules import Network
+from ltunnel.session.peer import Network
 
 _FORWARDS = {4: "net/ipv4/ip_forward", 6: "net/ipv6/conf/all/forwarding"}
 

@@ -17,7 +17,8 @@ from typing import NamedTuple
 from ltunnel.errors import HostError
 from ltunnel.plugin import HostRule
 from ltunnel.runtime.folders import make_folder
-from ltunnel.runtime.host_rules import Content, Forwarding, Masquerade, Network, delete_table, load_table, table_name
+from ltunnel.runtime.host_rules import Content, Forwarding, Masquerade, delete_table, load_table, table_name
+from ltunnel.session.peer import Network
 
 SUFFIX = ".undo"
 

@@ -12,10 +12,11 @@ import shutil
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from ipaddress import ip_address
 
 from ltunnel.errors import HostError
 from ltunnel.plugin import HostRule
+from ltunnel.session.peer import Network
 from ltunnel.wire.text import escape
 
 _TIMEOUT = 20.0
@@ -26,8 +27,6 @@ _OPENINGS = "2000/second burst 400 packets"
 """SYNs that are passed on, each of which costs a place in connection tracking for a minute; a flood brings more."""
 _COMMENT = "ltunnel: these ports are its own"
 _BEHIND = "ltunnel: networks behind this machine"
-
-Network = IPv4Network | IPv6Network
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,12 +12,13 @@ import os
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import ip_network
 
 from ltunnel.node import Node
 from ltunnel.runtime.loop import Loop
 from ltunnel.runtime.network_watch import NetworkWatch
 from ltunnel.runtime.raw_netlink import LinkRoute, Netlink
+from ltunnel.session.peer import Network
 
 TRY_AGAIN = 10.0
 """Seconds after which one tries again what has failed."""
@@ -29,8 +30,6 @@ PROTOCOL = 76
 """Marks the routes as ours, ``proto 76`` in `ip route`. Nobody has it in iproute2's rt_protos; 76 is an ASCII "L"."""
 
 _LOOPBACK = 0x8  # IFF_LOOPBACK
-
-Network = IPv4Network | IPv6Network
 
 
 class TunnelRoutes:
